@@ -1,0 +1,248 @@
+"""Swimmers, hoppers, walkers and cheetahs (Section 8.1) on MuJoCo, a batch of states a call.
+
+One class serves the paper's tasks and Gymnasium's v5 tasks, on Gymnasium's own model files; the differences are
+numbers in YAML. A state is MuJoCo's full-physics vector ``[time, positions, velocities]``. Every step starts without a
+warm start of the contact solver, which makes it a function of state and control alone: a stored state restarts bit for
+bit, and a step differs from Gymnasium's, which has a warm start, by the solver's rounding (1e-13).
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+from numpy.typing import NDArray
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.sims.base import Continuous, Floats, Step
+
+_RANGES = ("healthy_height", "healthy_angle", "healthy_state")
+_NOT_NEGATIVE = ("control_cost", "alive_bonus", "impact_cost", "excluded_positions", "reset_noise")
+
+# m, rad, m/s, rad/s: no stable body gets near it. MuJoCo gives up at accelerations of 1e10, which leave velocities of
+# this order behind, so its own test of positions and velocities (1e10 too) would come a step too late.
+_UNSTABLE = 1e6
+
+
+@dataclass(frozen=True)
+class Locomotion:
+    """A planar body rewarded for moving along x: v_x - control cost - impact cost + bonus while healthy.
+
+    Healthy means height, angle and remaining state strictly within their ranges; the first unhealthy state ends the
+    episode and earns no bonus. A state that blows up (not finite, or beyond 1e6) ends the episode too: that lane keeps
+    the state it had and gets a reward of 0, so no later number is infected.
+
+    Paper: v_x is the mean velocity over the control step, as in Gymnasium; the models, time steps and initial states,
+    which the paper does not give, are Gymnasium's.
+
+    Raises:
+        ConfigError: a field is out of its range, or the model file or a foot geom does not exist.
+    """
+
+    model: str  # file name among Gymnasium's MuJoCo assets
+    frame_skip: int  # simulator steps a control step
+    control_cost: float  # reward lost per unit² of the sum of squared controls
+    control_cost_unit: str  # "torque": clipped joint torque in N m; "control": the action as given, not clipped
+    alive_bonus: float  # reward of a step that ends healthy
+    healthy_height: list[float]  # (low, high) of the second position, m
+    healthy_angle: list[float]  # (low, high) of the third position, rad
+    healthy_state: list[float]  # (low, high) of every position and velocity but the first two positions
+    feet: list[str]  # geoms whose contact forces are penalised
+    impact_cost: float  # reward lost per N² of the feet's squared normal forces; 0 adds no sensors
+    excluded_positions: int  # leading positions the observation leaves out
+    velocity_clip: float  # observed velocities are clipped to +- this, m/s and rad/s
+    reset_noise: float  # half-width of the uniform noise on positions, scale of that on velocities
+    reset_velocity: str  # "uniform": half-width reset_noise; "normal": standard deviation reset_noise
+
+    def __post_init__(self) -> None:
+        _check_one_of("control_cost_unit", self.control_cost_unit, ("torque", "control"))
+        _check_one_of("reset_velocity", self.reset_velocity, ("uniform", "normal"))
+        _check_one_of("model", self.model, sorted(path.name for path in _assets().glob("*.xml")))
+        if self.frame_skip < 1:
+            raise ConfigError(f"env.frame_skip={self.frame_skip} must be >= 1")
+        if not self.velocity_clip > 0:
+            raise ConfigError(f"env.velocity_clip={self.velocity_clip} must be > 0 (.inf for none)")
+        for name in _NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"env.{name}={getattr(self, name)} must be >= 0 and finite")
+        for name in _RANGES:
+            bounds = getattr(self, name)
+            if len(bounds) != 2 or not bounds[0] < bounds[1]:
+                raise ConfigError(f"env.{name}={list(bounds)} must be [low, high] with low < high")
+        if self.impact_cost > 0 and not self.feet:
+            raise ConfigError(f"env.feet=[] must name the feet's geoms when env.impact_cost={self.impact_cost} > 0")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), astuple(self)  # the engine holds C objects; a copy builds its own
+
+    @property
+    def n_state(self) -> int:
+        """Positions and velocities."""
+        return int(self._engine.model.nq + self._engine.model.nv)
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """One observation: positions but the excluded ones, then velocities."""
+        return (self.n_state - self.excluded_positions,)
+
+    @cached_property
+    def action_space(self) -> Continuous:
+        """The model's control range."""
+        low, high = self._engine.model.actuator_ctrlrange.T.copy()
+        return Continuous(low=low, high=high)
+
+    @cached_property
+    def dt(self) -> float:
+        """Seconds a control step."""
+        return float(self._engine.model.opt.timestep * self.frame_skip)
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Floats:
+        """First states `[n, S]`: the model's rest position plus noise, lane i drawn from ``rngs[i]``."""
+        model = self._engine.model
+        states = np.zeros((len(rngs), 1 + model.nq + model.nv))
+        for state, rng in zip(states, rngs, strict=True):
+            state[1 : 1 + model.nq] = model.qpos0 + rng.uniform(-self.reset_noise, self.reset_noise, size=model.nq)
+            if self.reset_velocity == "normal":
+                state[1 + model.nq :] = self.reset_noise * rng.standard_normal(model.nv)
+            else:
+                state[1 + model.nq :] = rng.uniform(-self.reset_noise, self.reset_noise, size=model.nv)
+        return states
+
+    def observe(self, states: Floats) -> NDArray[np.float32]:
+        """Observations `[n, O]` of ``states`` `[n, S]`: positions and clipped velocities, in physical units."""
+        observations = np.array(states[:, 1 + self.excluded_positions :], dtype=np.float32)
+        if self.velocity_clip < math.inf:
+            velocities = observations[:, -self._engine.model.nv :]
+            np.clip(velocities, -self.velocity_clip, self.velocity_clip, out=velocities)
+        return observations
+
+    def step(self, states: Floats, actions: Floats) -> Step:
+        """``frame_skip`` simulator steps from ``states`` `[n, S]` with ``actions`` `[n, A]` held."""
+        if len(states) == 0:  # mujoco.rollout crashes on an empty batch
+            return Step(np.copy(states), np.zeros(0), np.zeros(0, dtype=bool))
+        controls = np.clip(actions, self.action_space.low, self.action_space.high)
+        new_states, forces = self._engine.advance(states, controls)
+        unstable = ~(np.abs(new_states) < _UNSTABLE).all(axis=1)  # also true of NaN
+        if unstable.any():
+            new_states[unstable] = states[unstable]
+            forces[unstable] = 0.0
+        healthy = self._healthy(new_states)
+        rewards = (new_states[:, 1] - states[:, 1]) / self.dt + self.alive_bonus * healthy
+        efforts = controls * self._engine.gear if self.control_cost_unit == "torque" else actions
+        rewards -= self.control_cost * np.square(efforts).sum(axis=1)
+        if self.impact_cost > 0:
+            rewards -= self.impact_cost * np.square(forces).sum(axis=2).mean(axis=1)
+        rewards[unstable] = 0.0
+        return Step(new_states, rewards, unstable | ~healthy)
+
+    def _healthy(self, states: Floats) -> NDArray[np.bool_]:
+        """Whether each of ``states`` `[n, S]` lies strictly within the healthy ranges, `[n]`."""
+        healthy = _within(states[:, 2], self.healthy_height) & _within(states[:, 3], self.healthy_angle)
+        return healthy & _within(states[:, 3:], self.healthy_state).all(axis=1)
+
+    @cached_property
+    def _engine(self) -> "_Engine":
+        return _Engine(self)
+
+
+class _Engine:
+    """The C side of one simulator: model, scratch data and buffers. Nothing a step leaves here reaches the next one."""
+
+    def __init__(self, sim: Locomotion) -> None:
+        _silence_mujoco()
+        self.model = _compile(sim)
+        self.gear: Floats = self.model.actuator_gear[:, 0].copy()
+        self._data = [mujoco.MjData(self.model)]
+        self._rollout = Rollout(nthread=0)  # workers are processes, each with one thread
+        self._n_steps = sim.frame_skip
+        self._allocate(0)
+
+    def _allocate(self, n: int) -> None:
+        model = self.model
+        n_state = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._models = [model] * n
+        self._start = np.empty((n, n_state))
+        self._controls = np.empty((n, self._n_steps, model.nu))
+        self._states = np.empty((n, self._n_steps, n_state))
+        self._sensors = np.empty((n, self._n_steps, model.nsensordata))
+
+    def advance(self, states: Floats, controls: Floats) -> tuple[Floats, Floats]:
+        """States `[n, S]` after the control step and the feet's normal forces `[n, frame_skip, feet]` in N during it.
+
+        The forces are those at the beginning of each simulator step (MuJoCo's sensors precede its integration); the
+        array is scratch, overwritten by the next call.
+        """
+        n = len(states)
+        if n > len(self._models):
+            self._allocate(n)
+        self._start[:n] = states
+        self._controls[:n] = controls[:, None]
+        self._rollout.rollout(
+            self._models[:n],
+            self._data,
+            self._start[:n],
+            self._controls[:n],
+            nstep=self._n_steps,
+            state=self._states[:n],
+            sensordata=self._sensors[:n],
+            skip_checks=True,
+        )
+        return self._states[:n, -1].copy(), self._sensors[:n]
+
+
+def _compile(sim: Locomotion) -> Any:
+    """The model, with a touch sensor on each foot where impacts cost something."""
+    spec = mujoco.MjSpec.from_file(str(_assets() / sim.model))
+    for name in sim.feet if sim.impact_cost > 0 else []:
+        _add_touch_sensor(spec, name)
+    with warnings.catch_warnings():  # Gymnasium's half-cheetah file uses an attribute that MuJoCo 4 calls deprecated
+        warnings.filterwarnings("ignore", message="compiler attribute 'settotalmass'")
+        model = spec.compile()
+    # Without this flag MuJoCo puts an unstable lane back at its rest position without a word.
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    return model
+
+
+def _add_touch_sensor(spec: Any, geom_name: str) -> None:
+    """Measure the normal contact forces on the body of a foot: its site is a sphere about the whole geom."""
+    geom = spec.geom(geom_name)
+    if geom is None:
+        known = ", ".join(geom.name for geom in spec.geoms if geom.name)
+        raise ConfigError(f"env.feet names the geom {geom_name!r}, which the model has not; it has {known}")
+    site = f"{geom_name}_touch"
+    # A touch sensor counts contacts of its body inside its site; contacts lie between surfaces, hence the doubling.
+    radius = 2.0 * float(np.sum(geom.size))
+    geom.parent.add_site(name=site, pos=geom.pos, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0.0, 0.0])
+    spec.add_sensor(name=site, type=mujoco.mjtSensor.mjSENS_TOUCH, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=site)
+
+
+def _assets() -> Path:
+    """Gymnasium's folder of MuJoCo models, found without importing Gymnasium."""
+    spec = find_spec("gymnasium")
+    if spec is None or spec.origin is None:
+        raise ConfigError("env.model needs Gymnasium's model files: install gymnasium")
+    return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
+
+
+def _silence_mujoco() -> None:
+    """Keep MuJoCo from writing MUJOCO_LOG.TXT where the user stands; instability is reported by `terminated`."""
+    config = mujoco.MjLogConfig.get()
+    config.logto_file = False
+    config.logto_console = False
+    config.set()
+
+
+def _within(values: Floats, bounds: Sequence[float]) -> NDArray[np.bool_]:
+    return (bounds[0] < values) & (values < bounds[1])
+
+
+def _check_one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"env.{name}={value} must be one of {', '.join(choices)}")
