@@ -1,0 +1,116 @@
+"""What an update consumes: M decision states with K actions tried at each, and the three estimators of Section 5.
+
+The surrogate is a mean over states, and so is the KL: a state counts once however many actions were tried there. Sums
+run over chunks of states and over workers; nothing is held for the whole batch but the batch itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.distributions import Distribution
+from trpo_cli.policies import Policy, chunks
+from trpo_cli.world import World
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This worker's decision states. The surrogate's value at θ_old is not zero unless the advantages' mean is."""
+
+    obs: NDArray[np.generic]  # [M, O]
+    old: Tensor  # [M, P] distribution parameters of the policy that acted
+    actions: Tensor  # [M, K, A]
+    advantages: Tensor  # [M, K], or Q-values: the estimators do not mind a constant a state
+    log_q: Tensor  # [M, K] log-probability of each action under the distribution it was drawn from
+    estimator: str  # a key of ESTIMATORS
+    n_states: int  # M summed over the workers
+
+    def chunks(self) -> Iterator["Batch"]:
+        """The batch in cache-sized pieces."""
+        for s in chunks(len(self.old)):
+            yield self.rows(s)
+
+    def rows(self, s: slice) -> "Batch":
+        """Some of the states."""
+        return Batch(
+            self.obs[s],
+            self.old[s],
+            self.actions[s],
+            self.advantages[s],
+            self.log_q[s],
+            self.estimator,
+            self.n_states,
+        )
+
+
+def importance(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
+    """Σ_m of π_θ(a|s) / q(a|s) · A(s, a), averaged over the actions of a state: the objective of Eq. (14)."""
+    ratio = torch.exp(dist.log_prob(params[:, None], b.actions) - b.log_q)
+    return (ratio * b.advantages).mean(1).sum()  # Eq. (14)
+
+
+def all_actions(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
+    """Σ_m of Σ_k π_θ(a_k|s) Q(s, a_k) over every action of a small finite set: Eq. (15)."""
+    return (torch.exp(dist.log_prob(params[:, None], b.actions)) * b.advantages).sum()  # Eq. (15)
+
+
+def self_normalised(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
+    """Σ_m of Σ_k w_k Q(s, a_k) / Σ_k w_k with w = π_θ / q: Eq. (16).
+
+    Paper: Eq. (16) divides by π_old, which is q where q = π_old; for any other q the weights need q itself.
+    """
+    weights = torch.softmax(dist.log_prob(params[:, None], b.actions) - b.log_q, 1)
+    return (weights * b.advantages).sum()  # Eq. (16)
+
+
+ESTIMATORS: dict[str, Callable[[Distribution, Tensor, Batch], Tensor]] = {
+    "importance": importance,
+    "all_actions": all_actions,
+    "self_normalised": self_normalised,
+}
+
+
+def surrogate_gradient(policy: Policy, theta: Tensor, batch: Batch, world: World) -> tuple[Tensor, float]:
+    """Gradient ``[D]`` and value of the surrogate at ``theta``, over all workers."""
+    estimate = ESTIMATORS[batch.estimator]
+    total = torch.zeros(policy.n_parameters + 1, dtype=torch.float64, device=theta.device)
+    for chunk in batch.chunks():
+        linear = policy.linearize(theta, policy.tensor(chunk.obs))
+        params = linear.params.detach().requires_grad_()
+        value = estimate(policy.dist, params, chunk)
+        (u,) = torch.autograd.grad(value, params)
+        total[:-1] += linear.vjp(u)
+        total[-1] += value.detach()
+    total = world.sum(total) / batch.n_states
+    return total[:-1].to(theta.dtype), float(total[-1])
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far a policy is from the one that drew the batch, and what the surrogate makes of it."""
+
+    surrogate: float
+    mean_kl: float  # nats, mean over all states of KL(old ‖ new)
+    max_kl: float  # nats, the largest over all states: D_KL^max of Eq. (9)
+    entropy: float  # nats, mean over all states
+
+
+@torch.no_grad()
+def change(policy: Policy, theta: Tensor, batch: Batch, world: World) -> Change:
+    """Evaluate ``theta`` on the whole batch, over all workers; values that are not finite come back as they are."""
+    estimate = ESTIMATORS[batch.estimator]
+    sums = torch.zeros(3, dtype=torch.float64)
+    largest = torch.zeros((), dtype=torch.float64)
+    for chunk in batch.chunks():
+        params = policy.params(theta, policy.tensor(chunk.obs))
+        kl = policy.dist.kl(chunk.old, params)
+        sums += torch.stack(
+            [estimate(policy.dist, params, chunk), kl.sum(), policy.dist.entropy(params).sum()]
+        ).double().cpu()
+        largest = torch.maximum(largest, kl.max().double().cpu())
+    value, mean_kl, entropy = (world.sum(sums) / batch.n_states).tolist()
+    return Change(value, mean_kl, world.maximum(float(largest)), entropy)

@@ -1,0 +1,48 @@
+"""What every update is: a pure function from a policy's parameters and a batch to new parameters and statistics."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.batch import Batch
+from trpo_cli.errors import ConfigError
+from trpo_cli.policies import Policy
+from trpo_cli.world import World
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Updated:
+    """The new parameters, and the ``update/`` statistics of the step."""
+
+    theta: Tensor  # [D]; θ_old itself where no step was taken
+    stats: dict[str, float | str | bool]
+
+
+class Optimizer(Protocol):
+    """One policy update from one batch; ``rng`` is the same in every worker."""
+
+    def __call__(
+        self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World
+    ) -> Updated: ...
+
+
+def require(holds: bool, field: str, value: object, what: str) -> None:
+    """Refuse a hyperparameter with a sentence that names field, value and what would work."""
+    if not holds:
+        raise ConfigError(f"optimizer.{field}={value} must be {what}")
+
+
+class Search(Protocol):
+    """A derivative-free search over parameter vectors: ask, evaluate, tell. The state is a dict of arrays."""
+
+    def start(self, theta: NDArray[np.float64]) -> Arrays: ...
+    def ask(self, state: Arrays, rng: np.random.Generator) -> NDArray[np.float64]: ...
+    def tell(
+        self, state: Arrays, thetas: NDArray[np.float64], returns: NDArray[np.float64]
+    ) -> tuple[Arrays, dict[str, float]]: ...
+    def mean(self, state: Arrays) -> NDArray[np.float64]: ...

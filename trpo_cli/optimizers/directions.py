@@ -1,0 +1,60 @@
+"""The natural gradient direction: Fisher-vector products and conjugate gradient on a sample of the states.
+
+Section 6, point 3, and Appendix C.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trpo_cli.batch import Batch
+from trpo_cli.distributions import Distribution
+from trpo_cli.numerics import Solution, conjugate_gradient
+from trpo_cli.policies import Linearization, Policy
+from trpo_cli.world import World
+
+Metric = Callable[[Distribution, Batch, Linearization], Callable[[Tensor], Tensor]]
+
+
+def analytic_metric(dist: Distribution, b: Batch, linear: Linearization) -> Callable[[Tensor], Tensor]:
+    """M of Appendix C: the Hessian of KL in the distribution's parameters, ``[m, P] -> [m, P]``."""
+    return lambda v: dist.fisher_product(linear.params, v)
+
+
+@dataclass(frozen=True)
+class FisherMatrix:
+    """A = mean over states of Jᵀ M J at θ (Appendix C), as a product; activations are saved once, chunk by chunk."""
+
+    pieces: list[tuple[Linearization, Callable[[Tensor], Tensor]]]
+    n_states: int  # states in the sample, over all workers
+    world: World
+
+    def product(self, v: Tensor) -> Tensor:
+        """A v, ``[D]``; a chunk's three factors follow one another while it is in the cache."""
+        total = torch.zeros(len(v), dtype=torch.float64, device=v.device)
+        for linear, metric in self.pieces:
+            total += linear.vjp(metric(linear.jvp(v)))  # Jᵀ M J v
+        return (self.world.sum(total) / self.n_states).to(v.dtype)
+
+
+def fisher_matrix(
+    policy: Policy, theta: Tensor, batch: Batch, fraction: float, rng: np.random.Generator, world: World, metric: Metric
+) -> FisherMatrix:
+    """The Fisher matrix at ``theta`` on every (1 / ``fraction``)-th state of each worker, from a random first one on."""
+    stride = max(round(1 / fraction), 1)
+    sample = batch.rows(slice(int(rng.integers(stride)) if stride > 1 else 0, None, stride))
+    if world.sums(len(sample.old))[0] == 0:  # fewer states than the stride: take them all
+        sample = batch
+    pieces = []
+    for chunk in sample.chunks():
+        linear = policy.linearize(theta, policy.tensor(chunk.obs))
+        pieces.append((linear, metric(policy.dist, chunk, linear)))
+    return FisherMatrix(pieces, int(world.sums(len(sample.old))[0]), world)
+
+
+def natural_direction(matrix: FisherMatrix, gradient: Tensor, iterations: int, damping: float) -> Solution:
+    """s with (A + damping · I) s = g, by conjugate gradient."""
+    return conjugate_gradient(lambda v: matrix.product(v) + damping * v, gradient, iterations)
