@@ -1,0 +1,261 @@
+"""From a composed configuration to a run: builds and checks every part, then trains in this worker."""
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from trpo_cli.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
+from trpo_cli.config import RESULT_KEYS, build, resolved
+from trpo_cli.display import Display
+from trpo_cli.errors import ConfigError
+from trpo_cli.input_range import input_map
+from trpo_cli.optimizers.cem import Cem
+from trpo_cli.optimizers.cma import Cma
+from trpo_cli.policies import InputMap, Mlp, MlpPolicy
+from trpo_cli.provenance import run_info
+from trpo_cli.runlog import RunLog
+from trpo_cli.samplers import Sampler, SinglePath
+from trpo_cli.sims.base import Simulator
+from trpo_cli.trainer import Progress, train
+from trpo_cli.world import World
+
+Choices = Mapping[str, str]  # group: the option chosen for it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs, checked; the same in every worker."""
+
+    directory: Path
+    config: dict[str, Any]
+    sim: Simulator
+    mlp: Mlp
+    policy: MlpPolicy  # its input map still the identity
+    sampler: Sampler
+    optimizer: Any  # an Optimizer or a Search
+    seed: int
+    iterations: int
+    checkpoint_every: int
+
+    def algorithm(self, policy: MlpPolicy) -> Algorithm:
+        """The loop's body with this policy."""
+        if isinstance(self.optimizer, Cem | Cma):
+            return PopulationSearch(self.sim, policy, self.optimizer, self.config["task"]["step_limit"], self.seed)
+        return PolicyUpdate(self.sim, policy, self.sampler, self.optimizer, self.seed)
+
+
+def plan(cfg: DictConfig, choices: Choices) -> Plan:
+    """Build and check every component of a composed configuration; ConfigError where one cannot work."""
+    config = resolved(cfg)
+    _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
+    for key in ("iterations", "checkpoint_every"):
+        _require(config[key] >= 1, key, config[key], "at least 1")
+    _require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
+    name = config["name"]
+    _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
+    sim, mlp, sampler, optimizer = (build(cfg[group], group) for group in ("env", "policy", "sampler", "optimizer"))
+    sampler.check(sim)
+    if isinstance(optimizer, Cem | Cma) and not isinstance(sampler, SinglePath):
+        raise ConfigError(
+            f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
+            "use sampler=single"
+        )
+    method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
+    return Plan(
+        directory=Path(config["outputs"]) / name / choices["env"] / method / f"seed{config['seed']}",
+        config=config,
+        sim=sim,
+        mlp=mlp,
+        policy=mlp.build(sim.obs_shape, sim.action_space, _device(config["device"])),
+        sampler=sampler,
+        optimizer=optimizer,
+        seed=config["seed"],
+        iterations=config["iterations"],
+        checkpoint_every=config["checkpoint_every"],
+    )
+
+
+def _require(holds: bool, field: str, value: object, what: str) -> None:
+    if not holds:
+        raise ConfigError(f"{field}={value} must be {what}")
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"device={name} cannot be used here ({reason}); device=cpu works everywhere") from error
+    return name
+
+
+def execute(plan: Plan, world: World) -> int:
+    """Train in this worker; the leader opens, writes and ends the run directory. Returns the exit status.
+
+    0: finished. 128 + n: stopped in order by signal n, the last state saved.
+    """
+    torch.set_num_threads(1)
+    if not world.leads:
+        progress = world.from_leader(Progress(0, 0, 0.0, {}))
+        if progress.iteration >= 0:
+            _train(plan, progress, world, None, lambda: False)
+        return 0
+    stop = StopRequest()
+    try:
+        log = _open(plan, world)
+    except BaseException:
+        world.from_leader(NO_RUN)
+        raise
+    with log, stop:
+        return _lead(plan, world, log, stop)
+
+
+NO_RUN = Progress(-1, 0, 0.0, {})  # what the leader tells the others where there is nothing to train
+
+
+def _open(plan: Plan, world: World) -> RunLog:
+    info = run_info() | {
+        "workers": world.size,
+        "n_parameters": plan.policy.n_parameters,
+        "obs_dim": int(np.prod(plan.sim.obs_shape)),
+        "state_dim": plan.sim.n_state,
+        "action_dim": plan.sim.action_space.size,
+    }
+    identity = {key: _finite(plan.config[key]) for key in RESULT_KEYS}
+    return RunLog.open(plan.directory, plan.config, identity, info)
+
+
+def _finite(tree: Any) -> Any:
+    """The tree with its infinite numbers as strings, which JSON can hold."""
+    if isinstance(tree, dict):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return str(tree) if isinstance(tree, float) and not np.isfinite(tree) else tree
+
+
+def _lead(plan: Plan, world: World, log: RunLog, stop: "StopRequest") -> int:
+    """The leader's part of a run: find where it stands, train on, and say how it went."""
+    done = log.finished
+    if done is not None and done["iterations"] >= plan.iterations:
+        world.from_leader(NO_RUN)
+        print(f"{log.directory} is finished ({done['iterations']} iterations, score {done['score']:.4g}).")
+        print(_where_to_look(log.directory))
+        return 0
+    try:
+        progress = _progress(log.resume(), plan)
+    except BaseException:
+        world.from_leader(NO_RUN)
+        raise
+    world.from_leader(progress)
+    with Display(plan.iterations, progress.iteration, _title(plan, world)) as display:
+        for message in log.messages:
+            display.message(message)
+        if progress.iteration:
+            display.message(f"resuming after iteration {progress.iteration - 1}")
+        recorder = _Recorder(log, display)
+        progress = _train(plan, progress, world, recorder, lambda: stop.signal is not None)
+    if progress.iteration < plan.iterations:
+        print(f"Stopped after iteration {progress.iteration - 1} of {plan.iterations}; the same command resumes.")
+        return 128 + (stop.signal or 0)
+    log.finish(
+        {"iterations": progress.iteration, "sim_steps_total": progress.sim_steps_total, "time_s": progress.time_s}
+        | {"score": recorder.score}
+    )
+    print(f"Finished: {log.directory}, score {recorder.score:.4g} after {progress.time_s:.0f} s of training.")
+    print(_where_to_look(log.directory))
+    return 0
+
+
+def _where_to_look(directory: Path) -> str:
+    return f"Look at it: tensorboard --logdir {directory}"
+
+
+def _title(plan: Plan, world: World) -> str:
+    return f"{plan.directory} ({world.size} worker{'s' if world.size > 1 else ''})"
+
+
+def _progress(checkpoint: State | None, plan: Plan) -> Progress:
+    """Where the run stands: the checkpoint's place, or before iteration 0 with the input map measured."""
+    if checkpoint is not None:
+        return Progress(
+            checkpoint["iteration"], checkpoint["sim_steps_total"], checkpoint["time_s"], checkpoint["state"]
+        )
+    measured = input_map(plan.mlp, plan.sim, plan.policy, plan.seed, plan.config["task"]["step_limit"])
+    centre, half_range = (torch.from_numpy(np.array(x)) for x in (measured.centre, measured.half_range))
+    state = {"input_centre": centre, "input_half_range": half_range}
+    policy = replace(plan.policy, input_map=measured)
+    return Progress(0, 0, 0.0, state | plan.algorithm(policy).initial())
+
+
+def _train(
+    plan: Plan, progress: Progress, world: World, recorder: "_Recorder | None", stop: Callable[[], bool]
+) -> Progress:
+    """The loop, with the policy's input map taken out of the state and kept beside it."""
+    inputs = {key: progress.state[key] for key in ("input_centre", "input_half_range")}
+    scaling = InputMap(inputs["input_centre"].numpy(), inputs["input_half_range"].numpy(), plan.mlp.input_clip)
+    policy = replace(plan.policy, input_map=scaling)
+    state = {key: value for key, value in progress.state.items() if key not in inputs}
+    state["theta"] = state["theta"].to(policy.device)
+    if recorder is not None:
+        recorder.constants = inputs
+    return train(
+        plan.algorithm(policy),
+        replace(progress, state=state),
+        plan.iterations,
+        plan.checkpoint_every,
+        world,
+        recorder,
+        stop,
+    )
+
+
+class _Recorder:
+    """Rows to the run directory and the display, checkpoints to the run directory with the constants beside θ."""
+
+    def __init__(self, log: RunLog, display: Display) -> None:
+        self.constants: State = {}
+        self.score = float("nan")
+        self._log = log
+        self._display = display
+
+    def write(self, row: Row) -> None:
+        self._log.write(row)
+        self._display.update(row)
+        self.score = float(row["collect/score"])
+
+    def save(self, checkpoint: State) -> None:
+        state = {key: _cpu(value) for key, value in checkpoint["state"].items()}
+        self._log.save(checkpoint | {"state": self.constants | state})
+
+
+def _cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, torch.Tensor) else value
+
+
+class StopRequest:
+    """Notes the first SIGINT or SIGTERM while it is entered; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number

@@ -1,0 +1,142 @@
+"""The typed root of the configuration, where ``conf/`` is, and the way from a YAML node to the component it names."""
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_class
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trpo_cli.errors import ConfigError
+
+Component = TypeVar("Component")
+
+
+@dataclass
+class SingleDefaults:
+    """A task's budget for single paths."""
+
+    n_paths: int = MISSING
+    steps_per_iteration: int | None = MISSING
+
+
+@dataclass
+class VineDefaults:
+    """A task's budget for vines."""
+
+    n_trunks: int = MISSING
+    n_states: int = MISSING
+    n_actions: int = MISSING
+    branch_length: int = MISSING
+
+
+@dataclass
+class SearchDefaults:
+    """A task's settings for derivative-free searches."""
+
+    population: int = MISSING
+    initial_variance: float = MISSING
+    extra_variance: float = MISSING
+    extra_iterations: int = MISSING
+
+
+@dataclass
+class Task:
+    """What ``env=`` brings along for the other groups, each of which reads it by interpolation."""
+
+    step_limit: int = MISSING
+    iterations: int = MISSING
+    hidden_sizes: list[int] = MISSING
+    nonlinearity: str = MISSING
+    precision: str = MISSING
+    input_scale: Any = MISSING
+    input_clip: float = MISSING
+    fisher_fraction: float = MISSING
+    gamma: float = MISSING
+    single: SingleDefaults = MISSING
+    vine: VineDefaults = MISSING
+    search: SearchDefaults = MISSING
+
+
+@dataclass
+class Root:
+    """Every key that a composed configuration may have; the numbers stand in ``conf/``."""
+
+    seed: int = MISSING
+    iterations: int = MISSING
+    name: str = MISSING
+    outputs: str = MISSING
+    workers: Any = MISSING
+    device: str = MISSING
+    checkpoint_every: int = MISSING
+    path_scale: float = MISSING
+    env: Any = MISSING
+    task: Task = MISSING
+    policy: Any = MISSING
+    sampler: Any = MISSING
+    optimizer: Any = MISSING
+
+
+RESULT_KEYS = ("seed", "env", "task", "policy", "sampler", "optimizer")  # what decides the rows of a run
+
+
+def register_schema() -> None:
+    """Make the typed root known to Hydra as ``schema``."""
+    ConfigStore.instance().store(name="schema", node=Root)
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"no conf/train.yaml inside or beside {package}: reinstall trpo_cli")
+
+
+def build(node: DictConfig, group: str) -> Any:
+    """The component that ``node`` describes: its ``_target_`` dataclass with the node's values.
+
+    Unknown keys, wrong types, missing values and values out of range raise ConfigError naming ``group.field``.
+    """
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise ConfigError(f"{group} has no _target_: choose one with {group}=…, see trpo-train --help")
+    cls = get_class(node["_target_"])
+    try:
+        values = {str(k): v for k, v in OmegaConf.to_container(node, resolve=True).items()}  # type: ignore[union-attr]
+        values.pop("_target_")
+        known = [field.name for field in fields(cls)]
+        if unknown := [key for key in values if key not in known]:
+            raise ConfigError(unknown_key(f"{group}.{unknown[0]}", [f"{group}.{key}" for key in known]))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_value(error, group)) from error
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """One sentence about a key that does not exist, with the nearest one that does."""
+    near = get_close_matches(key, known, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(known) + "."
+    return f"{key} does not exist; {hint}"
+
+
+def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
+    """One sentence about a value that OmegaConf refused."""
+    key = str(error.full_key or error.key or "")
+    if prefix and not key.startswith(prefix):
+        key = f"{prefix}.{key}" if key else prefix
+    reason = str(error.msg or error).splitlines()[0].rstrip(".")
+    if "MISSING" in type(error).__name__.upper() or "Missing mandatory value" in reason:
+        return f"{key} has no value; set {key}=…"
+    return f"{key}: {reason}"
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The whole configuration as plain values, interpolations resolved."""
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_value(error)) from error

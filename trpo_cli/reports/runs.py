@@ -1,0 +1,141 @@
+"""What a report knows of a run: the files of its directory, ``…/<env>/<optimizer>-<sampler>/seed<seed>/``."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trpo_cli.errors import ConfigError
+
+SEARCHES = ("cem", "cma")  # no sampler takes part in them
+GROUPS = ("env", "policy", "sampler", "optimizer")  # where settings act; ``task`` is where they come from
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as far as it got, with at least one row.
+
+    config: ``.hydra/config.yaml``, nested. info: ``run.json``. rows: ``progress.jsonl``, one an iteration.
+    """
+
+    directory: Path
+    task: str
+    optimizer: str
+    sampler: str
+    config: dict[str, Any]
+    info: dict[str, Any]
+    rows: Sequence[dict[str, Any]]
+    finished: bool
+
+    @property
+    def method(self) -> str:
+        """The method's name in the CSV of Figure 4."""
+        if self.optimizer == "trpo":
+            return {"single": "single_path"}.get(self.sampler, self.sampler)
+        plain = self.sampler == "single" or self.optimizer in SEARCHES
+        return self.optimizer if plain else f"{self.optimizer}_{self.sampler}"
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def name(self) -> str:
+        """The experiment that the run belongs to."""
+        return str(self.config.get("name", ""))
+
+    @property
+    def planned(self) -> int:
+        """How many iterations were asked for."""
+        return int(self.config["iterations"])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide what is computed, flat: ``{"optimizer.kl_limit": 0.01, …}``."""
+        return flat({group: self.config.get(group) or {} for group in GROUPS})
+
+    def column(self, key: str) -> NDArray[np.float64]:
+        """Return the values of ``key`` `[n_rows]`; NaN where a row has none."""
+        return np.array([row[key] if row.get(key) is not None else np.nan for row in self.rows], dtype=np.float64)
+
+
+def find_runs(roots: Iterable[Path]) -> list[Run]:
+    """Return the runs in or under ``roots``, in the order of their directories; those without a row are left out.
+
+    Raises ConfigError where a root holds no run, or where a run cannot be read.
+    """
+    found: dict[Path, Run] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise ConfigError(f"{root} is not a directory; give run directories, or one above them")
+        paths = sorted(root.absolute().rglob("progress.jsonl"))
+        found |= {path: run for path in paths if (run := read_run(path.parent)) is not None}
+        if not any(path in found for path in paths):
+            raise ConfigError(f"{root} holds no progress.jsonl with a row; give run directories, or one above them")
+    return [found[path] for path in sorted(found)]
+
+
+def read_run(directory: Path) -> Run | None:
+    """Return the run in ``directory``, None where it has no row yet; ConfigError where its files cannot be read."""
+    rows = _read_rows(directory / "progress.jsonl")
+    if not rows:
+        return None
+    layout = re.fullmatch(r"(.+)-([^-]+)", directory.parent.name)
+    if layout is None:
+        raise ConfigError(f"{directory} does not end in <env>/<optimizer>-<sampler>/seed<seed>, which names a run")
+    config_path = directory / ".hydra" / "config.yaml"
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(config_path), resolve=True)
+    except (OSError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"cannot read {config_path}: {_first_line(error)}") from error
+    if not isinstance(config, dict) or not {"seed", "iterations"} <= config.keys():
+        raise ConfigError(f"{config_path} lacks seed and iterations; it is not the configuration of a run")
+    return Run(
+        directory=directory,
+        task=directory.parent.parent.name,
+        optimizer=layout[1],
+        sampler=layout[2],
+        config={str(key): value for key, value in config.items()},
+        info=_read_json(directory / "run.json"),
+        rows=rows,
+        finished=(directory / "done.json").exists(),
+    )
+
+
+def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested dict as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    lines = path.read_bytes().split(b"\n")
+    for i, line in enumerate(lines[:-1]):  # what follows the last newline is being written, or was cut off
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ConfigError(f"{path} line {i + 1} is not JSON: {_first_line(error)}") from error
+    return rows
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {_first_line(error)}") from error
+    return dict(content)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,36 @@
+"""Tables as Markdown and as CSV."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, its columns padded so that it reads as plain text too."""
+    widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (headers, rule, *rows)
+    )
+
+
+def write_csv(path: Path, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write ``rows`` under ``headers`` to ``path``."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(headers)
+        writer.writerows(rows)
+
+
+def number(value: float) -> str:
+    """Return ``value`` with four significant digits, and as it is where it is a whole number."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.4g}"
+
+
+def count(value: float) -> str:
+    """Return a large number of steps as the paper prints it: 50K, 1.02M."""
+    for unit, name in ((1e6, "M"), (1e3, "K")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.0f}"
