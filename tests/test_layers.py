@@ -35,7 +35,7 @@ LAYERS = [
     {"__main__"},
 ]
 # Figures are drawn from files alone, so these know errors and one another, and no other module knows them.
-REPORT = [{"reports.runs"}, {"reports.*"}, {"report"}]
+REPORT = [{"reports.runs"}, {"reports.curves", "reports.tables"}, {"reports.*"}, {"report"}]
 FOREIGN = {
     "numerics": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},
     "distributions": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},

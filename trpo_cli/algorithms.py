@@ -80,8 +80,7 @@ class PopulationSearch:
         collected = perf_counter()
         inner, found = self.search.tell(inner, thetas, returns)
         times = {"time/collect_s": collected - start, "time/update_s": perf_counter() - collected}
-        updates = {f"update/{k}": v for k, v in found.items()}
-        return _state(inner, self.search, state["theta"]), stats | updates | times
+        return _state(inner, self.search, state["theta"]), stats | found | times
 
 
 def _state(inner: dict[str, Any], search: Search, like: torch.Tensor) -> State:

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from trpo_cli.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
-from trpo_cli.config import RESULT_KEYS, build, resolved
+from trpo_cli.config import RESULT_KEYS, build, require_known_root, resolved
 from trpo_cli.display import Display
 from trpo_cli.errors import ConfigError
 from trpo_cli.input_range import input_map
@@ -52,6 +52,7 @@ class Plan:
 
 def plan(cfg: DictConfig, choices: Choices) -> Plan:
     """Build and check every component of a composed configuration; ConfigError where one cannot work."""
+    require_known_root(cfg)
     config = resolved(cfg)
     _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
     for key in ("iterations", "checkpoint_every"):
@@ -66,13 +67,16 @@ def plan(cfg: DictConfig, choices: Choices) -> Plan:
             f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
             "use sampler=single"
         )
+    policy = mlp.build(sim.obs_shape, sim.action_space, _device(config["device"]))
+    if isinstance(optimizer, Cem | Cma):
+        optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
     method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
     return Plan(
         directory=Path(config["outputs"]) / name / choices["env"] / method / f"seed{config['seed']}",
         config=config,
         sim=sim,
         mlp=mlp,
-        policy=mlp.build(sim.obs_shape, sim.action_space, _device(config["device"])),
+        policy=policy,
         sampler=sampler,
         optimizer=optimizer,
         seed=config["seed"],
@@ -91,7 +95,8 @@ def _device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"device={name} cannot be used here ({reason}); device=cpu works everywhere") from error
+        because = f" ({reason})" if len(reason) < 100 else ""
+        raise ConfigError(f"device={name} cannot be used here{because}; device=cpu works everywhere") from error
     return name
 
 

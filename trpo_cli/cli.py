@@ -13,10 +13,8 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in 
 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
-from hydra.errors import HydraException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
-from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from trpo_cli.config import conf_dir, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError, RunError  # noqa: E402
@@ -37,7 +35,11 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
     """Compose the command line's configuration and run ``job`` on it, or on each of a sweep's."""
     failure: list[Exception] = []
 
+    composed = False
+
     def single_or_sweep(cfg: DictConfig) -> None:
+        nonlocal composed
+        composed = True
         try:
             job(cfg)
         except Exception as error:
@@ -45,7 +47,12 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
                 raise  # the sweeper goes on with the other jobs
             failure.append(error)  # past Hydra, which would add lines of its own
 
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(single_or_sweep)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(single_or_sweep)()
+    except Exception as error:
+        if composed:
+            raise
+        raise ConfigError(explain(error, conf_dir())) from error
     if failure:
         raise failure[0]
 
@@ -57,8 +64,6 @@ def train() -> None:
         _hydra(_job)
     except ConfigError as error:
         _leave(2, str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        _leave(2, explain(error, conf_dir()))
     except RunError as error:
         _leave(1, str(error))
     except OSError as error:

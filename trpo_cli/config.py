@@ -1,12 +1,12 @@
 """The typed root of the configuration, where ``conf/`` is, and the way from a YAML node to the component it names."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_class
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -104,7 +104,7 @@ def build(node: DictConfig, group: str) -> Any:
     """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise ConfigError(f"{group} has no _target_: choose one with {group}=…, see trpo-train --help")
-    cls = get_class(node["_target_"])
+    cls = _component(str(node["_target_"]), group)
     try:
         values = {str(k): v for k, v in OmegaConf.to_container(node, resolve=True).items()}  # type: ignore[union-attr]
         values.pop("_target_")
@@ -114,6 +114,26 @@ def build(node: DictConfig, group: str) -> Any:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
     except OmegaConfBaseException as error:
         raise ConfigError(explain_value(error, group)) from error
+
+
+def _component(target: str, group: str) -> type:
+    """The dataclass that a ``_target_`` names."""
+    module, _, name = target.rpartition(".")
+    try:
+        cls = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{group}._target_={target} cannot be imported ({error})") from error
+    if not is_dataclass(cls):
+        raise ConfigError(f"{group}._target_={target} must name a dataclass of hyperparameters")
+    return cls  # type: ignore[return-value]
+
+
+def require_known_root(cfg: DictConfig) -> None:
+    """Refuse keys at the root that no one reads; Hydra lets ``+key=…`` past the schema."""
+    known = [field.name for field in fields(Root)]
+    for key in cfg:
+        if key not in known:
+            raise ConfigError(unknown_key(str(key), known))
 
 
 def unknown_key(key: str, known: list[str]) -> str:

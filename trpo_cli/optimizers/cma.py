@@ -7,14 +7,16 @@ for the same candidates, bit for bit, as one that was never stopped.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import cma
 import numpy as np
-from cma.sigma_adaptation import CMAAdaptSigmaCSA
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.cem import State, best_first
+
+if TYPE_CHECKING:
+    import cma
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,11 @@ class Cma:
         """Return the centre of the search `[D]`: the parameters to evaluate or keep."""
         return state["mean"]
 
-    def _strategy(self, mean: NDArray, randn: Callable[..., NDArray] | None = None) -> cma.CMAEvolutionStrategy:
+    def _strategy(self, mean: NDArray, randn: Callable[..., NDArray] | None = None) -> "cma.CMAEvolutionStrategy":
         """Return the package's object at the beginning of a search from ``mean``, silent."""
+        import cma  # takes a second, which no other optimizer's start should pay
+        from cma.sigma_adaptation import CMAAdaptSigmaCSA
+
         options = {
             "popsize": self.population,
             "AdaptSigma": CMAAdaptSigmaCSA,
@@ -95,8 +100,10 @@ class Cma:
         }
         return cma.CMAEvolutionStrategy(mean, self.initial_std, options)
 
-    def _rebuild(self, state: State, randn: Callable[..., NDArray]) -> cma.CMAEvolutionStrategy:
+    def _rebuild(self, state: State, randn: Callable[..., NDArray]) -> "cma.CMAEvolutionStrategy":
         """Return the package's object as it stood when `_arrays` took ``state`` from it, ready to ask and to tell."""
+        from cma.utilities.utils import ElapsedWCTime
+
         strategy = self._strategy(state["mean"], randn)
         strategy.countiter = int(state["iteration"])
         strategy.sigma = float(state["sigma"])
@@ -113,7 +120,7 @@ class Cma:
         strategy._is_independent_sample = [True] * self.population
         strategy.number_of_solutions_asked, strategy.number_of_injections = self.population, 0
         strategy.evaluations_per_f_value = 1
-        strategy.timer = cma.utilities.utils.ElapsedWCTime()
+        strategy.timer = ElapsedWCTime()
         return strategy
 
 
@@ -122,7 +129,7 @@ def _no_randomness(*shape: int) -> NDArray[np.float64]:
     raise AssertionError(f"a sample of shape {shape} was drawn outside ask")
 
 
-def _arrays(strategy: cma.CMAEvolutionStrategy) -> State:
+def _arrays(strategy: "cma.CMAEvolutionStrategy") -> State:
     """Return the state of a search held in the package's object."""
     sampler = strategy.sm
     return {

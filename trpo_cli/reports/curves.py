@@ -14,7 +14,7 @@ LAST = 5  # iterations that a final score averages
 # The paper shows the best of a sweep over the multiplier of the natural gradient.
 SWEPT = {"natural_gradient": ("optimizer.penalty", "optimizer.step_size")}
 
-Settings = tuple[tuple[str, str], ...]  # sorted (key, value as text)
+Settings = tuple[tuple[str, Any], ...]  # (key, value) in the order of the keys
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def described(changes: dict[str, Any]) -> str:
     """Return ``kl_slack=2, n_paths=64`` for settings; a last name that two of them share is given in full."""
     last = Counter(key.rpartition(".")[2] for key in changes)
     names = {key: key.rpartition(".")[2] if last[key.rpartition(".")[2]] == 1 else key for key in changes}
-    return ", ".join(f"{names[key]}={value}" for key, value in changes.items())
+    return ", ".join(
+        f"{names[key]}={f'{value:g}' if isinstance(value, float) else value}" for key, value in changes.items()
+    )
 
 
 def mean_and_error(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -88,7 +90,7 @@ def curves(runs: Iterable[Run]) -> list[Curve]:
 
         def rank(settings: Settings, task: str = task, seeds: dict[Settings, tuple[Run, ...]] = seeds) -> Any:
             names = [(-len(methods[task, run.name]), run.name) for run in seeds[settings]]
-            return min(names), -len(seeds[settings]), settings
+            return min(names), -len(seeds[settings]), repr(settings)
 
         main, *_ = ranked = sorted(seeds, key=rank)
         for settings in ranked:
@@ -106,7 +108,7 @@ def best_of_sweeps(found: Sequence[Curve], key: str) -> tuple[list[Curve], list[
         sweeps[curve.task, curve.method, described(_without_swept(curve))].append(curve)
     plotted, others = [], []
     for members in sweeps.values():
-        best = max(members, key=lambda curve: curve.finals(key).mean())
+        best = max(members, key=lambda curve: np.nan_to_num(curve.finals(key).mean(), nan=-np.inf))
         plotted.append(replace(best, changes=_without_swept(best)))
         others += [curve for curve in members if curve is not best]
     return plotted, others
@@ -123,7 +125,8 @@ def _without_swept(curve: Curve) -> dict[str, Any]:
 
 
 def _frozen(run: Run) -> Settings:
-    return tuple(sorted((key, repr(value)) for key, value in run.settings.items()))
+    values = ((key, run.settings[key]) for key in sorted(run.settings))
+    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in values)
 
 
 def _one_a_seed(runs: Sequence[Run]) -> tuple[Run, ...]:

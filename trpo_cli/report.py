@@ -1,0 +1,84 @@
+"""`trpo-report`: figures and tables from run directories alone."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.reports import compare, figure4, table2, theory
+from trpo_cli.reports.runs import find_runs
+
+AXES = ("iterations", "sim_steps")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one report; return the exit status: 0, or 2 for bad input, which is said in one sentence."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        print(_report(chosen))
+    except ConfigError as error:
+        print(f"trpo-report: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"trpo-report: {error.filename or chosen.out}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _report(chosen: argparse.Namespace) -> str:
+    if chosen.report == "figure4":
+        text = figure4.report(
+            find_runs(chosen.runs), chosen.out, chosen.against or AXES, chosen.task or list(figure4.TASKS)
+        )
+    elif chosen.report == "table2":
+        text = table2.report(find_runs(chosen.runs), chosen.out)
+    elif chosen.report == "compare":
+        text = compare.report(find_runs(chosen.runs), chosen.out, chosen.key, chosen.against)
+    else:
+        text = theory.report(chosen.out, chosen.seed)
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trpo-report", description="Draw the paper's figures and tables from run directories."
+    )
+    reports = parser.add_subparsers(dest="report", required=True, metavar="REPORT")
+
+    def add(name: str, purpose: str, writes: str, runs: bool = True) -> argparse.ArgumentParser:
+        report = reports.add_parser(name, help=purpose, description=f"{purpose} Writes {writes} into DIR.")
+        if runs:
+            help = "run directories, or directories above them, which are searched for progress.jsonl"
+            report.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help=help)
+        report.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to write; made if needed")
+        return report
+
+    report = add(
+        "figure4",
+        "Learning curves of all methods on the paper's four tasks, over the published ones.",
+        "figure4.png, figure4_sim_steps.png and figure4.csv",
+    )
+    report.add_argument(
+        "--against", nargs="+", choices=AXES, help="horizontal axis of the drawings to make (default: both)"
+    )
+    report.add_argument(
+        "--task", nargs="+", choices=list(figure4.TASKS), help="panels to draw (default: all with runs)"
+    )
+    add("table2", "The paper's settings beside ours, as configured and as measured.", "table2.md and table2.csv")
+    report = add(
+        "compare",
+        "Any runs side by side, grouped by the settings that differ, with 95%% bootstrap intervals over seeds.",
+        "compare.png and compare.csv",
+    )
+    report.add_argument("--key", default="collect/score", help="column of progress.jsonl (default: %(default)s)")
+    report.add_argument("--against", default="iterations", choices=AXES, help="horizontal axis (default: %(default)s)")
+    report = add(
+        "theory", "The bound of Theorem 1 and Algorithm 1 on random problems.", "theory.png and theory.csv", runs=False
+    )
+    report.add_argument("--seed", default=0, type=int, help="of the random problems (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
