@@ -80,7 +80,8 @@ class PopulationSearch:
         collected = perf_counter()
         inner, found = self.search.tell(inner, thetas, returns)
         times = {"time/collect_s": collected - start, "time/update_s": perf_counter() - collected}
-        return _state(inner, self.search, state["theta"]), stats | found | times
+        row: Row = {**stats, **found, **times}
+        return _state(inner, self.search, state["theta"]), row
 
 
 def _state(inner: dict[str, Any], search: Search, like: torch.Tensor) -> State:

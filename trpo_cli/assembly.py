@@ -17,6 +17,7 @@ from trpo_cli.errors import ConfigError
 from trpo_cli.input_range import input_map
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.optimizers.cma import Cma
+from trpo_cli.optimizers.maximum_likelihood import RewardWeightedRegression
 from trpo_cli.policies import InputMap, Mlp, MlpPolicy
 from trpo_cli.provenance import run_info
 from trpo_cli.runlog import RunLog
@@ -62,7 +63,7 @@ def plan(cfg: DictConfig, choices: Choices) -> Plan:
     _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
     sim, mlp, sampler, optimizer = (build(cfg[group], group) for group in ("env", "policy", "sampler", "optimizer"))
     sampler.check(sim)
-    if isinstance(optimizer, Cem | Cma) and not isinstance(sampler, SinglePath):
+    if isinstance(optimizer, Cem | Cma | RewardWeightedRegression) and not isinstance(sampler, SinglePath):
         raise ConfigError(
             f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
             "use sampler=single"

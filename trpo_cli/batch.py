@@ -18,6 +18,14 @@ from trpo_cli.world import World
 
 
 @dataclass(frozen=True)
+class Paths:
+    """The whole episodes behind a batch of single paths, this worker's."""
+
+    episode: NDArray[np.intp]  # [M] the episode that each decision state belongs to
+    returns: NDArray[np.float64]  # [n] undiscounted return of each episode
+
+
+@dataclass(frozen=True)
 class Batch:
     """This worker's decision states. The surrogate's value at θ_old is not zero unless the advantages' mean is."""
 
@@ -28,6 +36,7 @@ class Batch:
     log_q: Tensor  # [M, K] log-probability of each action under the distribution it was drawn from
     estimator: str  # a key of ESTIMATORS
     n_states: int  # M summed over the workers
+    paths: Paths | None = None  # None for a vine, whose states come from no one episode
 
     def chunks(self) -> Iterator["Batch"]:
         """The batch in cache-sized pieces."""
@@ -44,6 +53,7 @@ class Batch:
             self.log_q[s],
             self.estimator,
             self.n_states,
+            self.paths and Paths(self.paths.episode[s], self.paths.returns),
         )
 
 
@@ -108,9 +118,11 @@ def change(policy: Policy, theta: Tensor, batch: Batch, world: World) -> Change:
     for chunk in batch.chunks():
         params = policy.params(theta, policy.tensor(chunk.obs))
         kl = policy.dist.kl(chunk.old, params)
-        sums += torch.stack(
-            [estimate(policy.dist, params, chunk), kl.sum(), policy.dist.entropy(params).sum()]
-        ).double().cpu()
+        sums += (
+            torch.stack([estimate(policy.dist, params, chunk), kl.sum(), policy.dist.entropy(params).sum()])
+            .double()
+            .cpu()
+        )
         largest = torch.maximum(largest, kl.max().double().cpu())
     value, mean_kl, entropy = (world.sum(sums) / batch.n_states).tolist()
     return Change(value, mean_kl, world.maximum(float(largest)), entropy)

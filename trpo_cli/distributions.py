@@ -129,11 +129,11 @@ class FactoredCategorical:
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         """KL(old ‖ new) in nats, the sum over the factors."""
-        total = 0.0
+        parts = []
         for a, b in zip(self._split(old), self._split(new), strict=True):
             log_a, log_b = a.log_softmax(-1), b.log_softmax(-1)
-            total = total + (log_a.exp() * (log_a - log_b)).sum(-1)
-        return torch.as_tensor(total)
+            parts.append((log_a.exp() * (log_a - log_b)).sum(-1))
+        return torch.stack(parts).sum(0)
 
     def entropy(self, params: Tensor) -> Tensor:
         return torch.stack([-(x.softmax(-1) * x.log_softmax(-1)).sum(-1) for x in self._split(params)]).sum(0)

@@ -38,7 +38,7 @@ def conjugate_gradient(
     x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     start = squared = float(b @ b)
     curvature, n = float("inf"), 0
-    for n in range(1, iterations + 1):  # noqa: B007 - the count is part of the answer
+    for n in range(1, iterations + 1):
         if squared <= tolerance * start:
             n -= 1
             break
@@ -138,15 +138,14 @@ def _lengthen(evaluate: Callable[[float], Point], found: Search, kl_limit: float
     point = evaluate(found.scale * growth)
     better = _refusal(point, kl_bound, found.point.gain) is None
     n = found.backtracks + 1
-    return Search(found.scale * growth, point, n, "accepted") if better else Search(
-        found.scale, found.point, n, "accepted"
-    )
+    scale, point = (found.scale * growth, point) if better else (found.scale, found.point)
+    return Search(scale, point, n, "accepted")
 
 
 def discounted_sums(rewards: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
     """Reward-to-go of every step: ``rewards`` `[T, n]` -> Σ_l γ^l r_{t+l} `[T, n]`, zero beyond the end."""
     sums = np.empty_like(rewards)
-    tail = np.zeros_like(rewards[0]) if len(rewards) else None
+    tail = np.zeros(rewards.shape[1:])
     for t in range(len(rewards) - 1, -1, -1):
         tail = sums[t] = rewards[t] + gamma * tail
     return sums

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from trpo_cli.distributions import DiagonalGaussian, Distribution, FactoredCategorical
 from trpo_cli.errors import ConfigError
@@ -24,7 +24,7 @@ CHUNK = 4096  # states linearised at a time: the activations of one chunk stay i
 
 # name: (f(z), f'(z) as a function of z and f(z))
 NONLINEARITIES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "softplus": (F.softplus, lambda z, a: torch.sigmoid(z)),
+    "softplus": (softplus, lambda z, a: torch.sigmoid(z)),
     "tanh": (torch.tanh, lambda z, a: 1 - a * a),
     "relu": (torch.relu, lambda z, a: (z > 0).to(z.dtype)),
 }
@@ -131,7 +131,7 @@ class MlpPolicy:
         return torch.cat([out, theta[..., self._n_network :].expand_as(out)], -1)
 
     def params(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """θ ``[D]`` and scaled obs ``[m, O]`` -> ``[m, P]``; θ ``[Q, D]`` and obs ``[Q, O]`` -> ``[Q, P]``, row by row."""
+        """θ ``[D]`` on scaled obs ``[m, O]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, O]`` -> ``[Q, P]``, row by row."""
         x = obs if theta.dim() == 1 else obs[:, None]
         layers = self._layers(theta)
         f, _ = NONLINEARITIES[self.nonlinearity]
@@ -205,7 +205,8 @@ class Mlp:
         named = self.input_scale in ("percentile", "none")
         if not named and not (isinstance(self.input_scale, list) and all(_positive(x) for x in self.input_scale)):
             raise ConfigError(
-                f"policy.input_scale={self.input_scale} must be percentile, none, or a list of numbers > 0, one an input"
+                f"policy.input_scale={self.input_scale} must be percentile, none, or a list of numbers > 0, "
+                "one an input"
             )
         if not self.input_clip > 0:
             raise ConfigError(f"policy.input_clip={self.input_clip} must be > 0 (.inf for no clip)")
@@ -235,5 +236,13 @@ class Mlp:
         sizes = (prod(obs_shape), *self.hidden_sizes, n_out)
         dtype = torch.float32 if self.precision == "float32" else torch.float64
         return MlpPolicy(
-            sizes, dist, self.nonlinearity, InputMap(), self.initial_std, self.output_norm, self.hidden_norm, dtype, device
+            sizes,
+            dist,
+            self.nonlinearity,
+            InputMap(),
+            self.initial_std,
+            self.output_norm,
+            self.hidden_norm,
+            dtype,
+            device,
         )

@@ -141,7 +141,7 @@ def joined(parts: Sequence[Rollout]) -> Rollout:
         obs=np.concatenate([p.obs for p in parts]),
         params=np.concatenate([p.params for p in parts]),
         actions=np.concatenate([p.actions for p in parts]),
-        states=None if parts[0].states is None else np.concatenate([p.states for p in parts]),  # type: ignore[arg-type]
+        states=None if parts[0].states is None else np.concatenate([p.states for p in parts]),
         t=np.concatenate([p.t for p in parts]),
         lane=np.concatenate([p.lane + start for p, start in zip(parts, starts, strict=False)]),
         rewards=rewards,

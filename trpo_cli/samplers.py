@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.batch import Batch
+from trpo_cli.batch import Batch, Paths
 from trpo_cli.distributions import FactoredCategorical
 from trpo_cli.errors import ConfigError
 from trpo_cli.numerics import discounted_sums
@@ -137,19 +137,18 @@ class SinglePath:
             log_q=policy.dist.log_prob(old, actions)[:, None],
             estimator="importance",
             n_states=int(world.sums(len(advantages))[0]),
+            paths=Paths(roll.lane, roll.rewards.sum(0)),
         )
         return batch, episode_stats(roll, self.step_limit, world)
 
-    def paths(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
-    ) -> Rollout:
+    def paths(self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World) -> Rollout:
         """This worker's share of the batch's episodes."""
 
         def run(lanes: range) -> Rollout:
             return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit)
 
+        least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
         if self.steps_per_iteration is None:
-            least = 2 if self.baseline == "time" else 1
             return run(world.share(max(round(self.n_paths * self.scale), least)))
         budget = max(round(self.steps_per_iteration * self.scale), 1)
         waves: list[Rollout] = []
@@ -157,11 +156,11 @@ class SinglePath:
         while steps < budget:
             # As many lanes as the mean length so far says are missing: the same waves for any number of workers.
             mean_length = steps / n_lanes if n_lanes else self.step_limit
-            wave = ceil((budget - steps) / mean_length)
+            wave = max(ceil((budget - steps) / mean_length), least - n_lanes)
             share = world.share(wave)
             part = run(range(n_lanes + share.start, n_lanes + share.stop))
             lengths = world.concatenate(part.lengths)
-            needed = first_until(lengths.tolist(), budget - steps)
+            needed = max(first_until(lengths.tolist(), budget - steps), least - n_lanes)
             waves.append(first_lanes(part, min(max(needed - share.start, 0), len(share))))
             steps += int(lengths[:needed].sum())
             n_lanes += wave
@@ -179,8 +178,9 @@ class SinglePath:
         if not self.standardise:
             return values
         raw = returns[roll.t, roll.lane]
-        n, total, squares, size = world.sums(len(values), values.sum(), (values**2).sum(), (raw**2).sum())
-        variance = squares / n - (total / n) ** 2
+        n, total, size = world.sums(len(values), values.sum(), (raw**2).sum())
+        # The mean first: in the difference of two sums of squares, rounding alone would pass for a variance.
+        variance = world.sums(((values - total / n) ** 2).sum())[0] / n
         return values / variance**0.5 if variance > ROUNDING * size / n else np.zeros_like(values)
 
     def _time_baseline(self, returns: NDArray[np.float64], roll: Rollout, world: World) -> NDArray[np.float64]:
@@ -193,7 +193,7 @@ class SinglePath:
         totals, counts = world.sum_array(sums)
         enough = counts >= min(FEW_PATHS, counts[0])
         last = np.maximum.accumulate(np.where(enough, np.arange(n_steps), 0))
-        return (totals / counts)[last]
+        return totals[last] / counts[last]
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,9 @@ class Vine:
         _require(0 < self.gamma <= 1, "gamma", self.gamma, "in (0, 1]")
         for name in ("step_limit", "n_trunks", "n_states", "branch_length"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.n_actions >= 2, "n_actions", self.n_actions, "at least 2: one action has nothing to be better than")
+        _require(
+            self.n_actions >= 2, "n_actions", self.n_actions, "at least 2: one action has nothing to be better than"
+        )
         _require(0 < self.scale < inf, "scale", self.scale, "a finite number > 0")
         _require(self.proposal in ("policy", "uniform"), "proposal", self.proposal, "policy or uniform")
         known = ("auto", "self_normalised", "importance", "all_actions")
@@ -227,7 +229,10 @@ class Vine:
         discrete = isinstance(sim.action_space, Discrete)
         _require(discrete or self.proposal == "policy", "proposal", self.proposal, "policy for continuous actions")
         _require(
-            discrete or self.estimator != "all_actions", "estimator", self.estimator, "self_normalised for continuous actions"
+            discrete or self.estimator != "all_actions",
+            "estimator",
+            self.estimator,
+            "self_normalised for continuous actions",
         )
 
     def _enumerates(self, policy: Policy) -> bool:
@@ -323,7 +328,7 @@ class Vine:
             lanes = range(mine.start * k, mine.stop * k)
             noise = policy_noise(policy, seed, "branch_noise", iteration, lanes, self.branch_length)
         act = PolicyActor(policy, theta)
-        first = actions.reshape(m * k, -1).cpu().numpy()
+        first = actions.flatten(0, 1).cpu().numpy()
         roll = rollout(sim, act, np.repeat(states, k, axis=0), noise, keep_decisions=False, first_actions=first)
         discounts = self.gamma ** np.arange(len(roll.rewards))
         return (discounts @ roll.rewards).reshape(m, k), roll.n_steps

@@ -43,7 +43,7 @@ def train(
     recorder: Recorder | None,
     stop: Callable[[], bool],
 ) -> Progress:
-    """Iterate from ``progress`` until ``iterations`` are done, or ``stop()`` is true in the leader; returns where it ended.
+    """Iterate from ``progress`` until ``iterations`` are done or the leader's ``stop()`` is true; where it ended.
 
     recorder: the leader's; None in the other workers. Whatever ends the loop in order, the last state is saved.
     """

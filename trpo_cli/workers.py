@@ -94,7 +94,9 @@ def _forked(n: int, body: Body) -> int:
         raise told[rank]
     if exitcode >= 128:  # the leader stopped in order because it was asked to
         return exitcode
-    what = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"failed: {told.get(rank, 'no reason')}"
+    what = (
+        f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"failed: {told.get(rank, 'no reason')}"
+    )
     raise RunError(f"worker {rank} of {n} {what}; the last checkpoint is intact, the same command resumes")
 
 

@@ -37,6 +37,23 @@ def require(holds: bool, field: str, value: object, what: str) -> None:
         raise ConfigError(f"optimizer.{field}={value} must be {what}")
 
 
+def refused(theta: Tensor, reason: str, gradient: Tensor) -> Updated:
+    """θ_old as it is, and the name of the reason."""
+    return Updated(
+        theta,
+        {
+            "update/mean_kl": 0.0,
+            "update/max_kl": 0.0,
+            "update/surrogate_gain": 0.0,
+            "update/accepted": False,
+            "update/reason": reason,
+            "update/backtracks": 0,
+            "update/cg_residual": 0.0,
+            "update/gradient_norm": float(gradient.norm()),
+        },
+    )
+
+
 class Search(Protocol):
     """A derivative-free search over parameter vectors: ask, evaluate, tell. The state is a dict of arrays."""
 

@@ -24,6 +24,31 @@ def analytic_metric(dist: Distribution, b: Batch, linear: Linearization) -> Call
     return lambda v: dist.fisher_product(linear.params, v)
 
 
+def empirical_metric(dist: Distribution, b: Batch, linear: Linearization) -> Callable[[Tensor], Tensor]:
+    """u uᵀ with u = ∂ log π(a|s) / ∂ params of the action taken: Jᵀ of it is the covariance of ∇ log π (Section 6).
+
+    E[∇ log π] is zero at θ_old, so the second moment is the covariance; K actions of a state are averaged.
+    """
+    params = linear.params.detach()[:, None].expand(-1, b.actions.shape[1], -1).clone().requires_grad_()
+    with torch.enable_grad():
+        (scores,) = torch.autograd.grad(dist.log_prob(params, b.actions).sum(), params)  # [m, K, P]
+
+    def product(v: Tensor) -> Tensor:
+        return (scores * (scores * v[:, None]).sum(-1, keepdim=True)).mean(1)
+
+    return product
+
+
+METRICS: dict[str, Metric] = {"analytic": analytic_metric, "empirical": empirical_metric}
+
+
+def useless(gradient: Tensor) -> str | None:
+    """Why a gradient gives no direction, or None where it does."""
+    if not bool(torch.isfinite(gradient).all()):
+        return "non_finite_gradient"
+    return "zero_gradient" if not bool(gradient.any()) else None
+
+
 @dataclass(frozen=True)
 class FisherMatrix:
     """A = mean over states of Jᵀ M J at θ (Appendix C), as a product; activations are saved once, chunk by chunk."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trpo_cli.batch import Batch, Change, change, surrogate_gradient
 from trpo_cli.numerics import Point, Search, Solution, boundary_search, halving_search
-from trpo_cli.optimizers.base import Updated, require
-from trpo_cli.optimizers.directions import FisherMatrix, analytic_metric, fisher_matrix, natural_direction
+from trpo_cli.optimizers.base import Updated, refused, require
+from trpo_cli.optimizers.directions import METRICS, FisherMatrix, fisher_matrix, natural_direction, useless
 from trpo_cli.policies import Policy
 from trpo_cli.world import World
 
@@ -25,6 +25,7 @@ class TrustRegion:
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
+    fisher: str  # analytic: the Hessian of the KL (Appendix C); empirical: the covariance of ∇ log π
     line_search: str  # boundary: rescale onto the boundary of the trust region; halving: the paper's
     accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
     max_backtracks: int  # trials after the first
@@ -35,19 +36,20 @@ class TrustRegion:
         require(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "at least 1")
         require(0 <= self.cg_damping < inf, "cg_damping", self.cg_damping, "a finite number >= 0")
         require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
+        require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
         require(self.line_search in ("boundary", "halving"), "line_search", self.line_search, "boundary or halving")
         require(0 <= self.accept_ratio < 1, "accept_ratio", self.accept_ratio, "in [0, 1)")
         require(self.max_backtracks >= 0, "max_backtracks", self.max_backtracks, "at least 0")
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
         gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
-        if (reason := _useless(gradient)) is not None:
-            return _refused(theta, reason, gradient)
-        matrix = fisher_matrix(policy, theta, batch, self.fisher_fraction, rng, world, analytic_metric)
+        if (reason := useless(gradient)) is not None:
+            return refused(theta, reason, gradient)
+        matrix = fisher_matrix(policy, theta, batch, self.fisher_fraction, rng, world, METRICS[self.fisher])
         solution = natural_direction(matrix, gradient, self.cg_iterations, self.cg_damping)
         step_size = self._step_size(matrix, solution)
         if isinstance(step_size, str):
-            return _refused(theta, step_size, gradient)
+            return refused(theta, step_size, gradient)
         full_step = step_size * solution.x
         expected_gain = float(gradient @ full_step)
         seen: dict[float, Change] = {}
@@ -99,27 +101,3 @@ class TrustRegion:
         if self.line_search == "halving":
             return halving_search(evaluate, bound, *rest)
         return boundary_search(evaluate, self.kl_limit, bound, *rest)
-
-
-def _useless(gradient: Tensor) -> str | None:
-    """Why a gradient gives no direction, or None where it does."""
-    if not bool(torch.isfinite(gradient).all()):
-        return "non_finite_gradient"
-    return "zero_gradient" if not bool(gradient.any()) else None
-
-
-def _refused(theta: Tensor, reason: str, gradient: Tensor) -> Updated:
-    """θ_old, and why."""
-    return Updated(
-        theta,
-        {
-            "update/mean_kl": 0.0,
-            "update/max_kl": 0.0,
-            "update/surrogate_gain": 0.0,
-            "update/accepted": False,
-            "update/reason": reason,
-            "update/backtracks": 0,
-            "update/cg_residual": 0.0,
-            "update/gradient_norm": float(gradient.norm()),
-        },
-    )

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import Curve, described
-from trpo_cli.reports.figure4 import STEPS, progress
+from trpo_cli.reports.curves import STEPS, Curve, described
 from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import markdown, number, write_csv
 
@@ -33,12 +32,12 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     """Draw ``compare.png`` and write ``compare.csv`` into ``out``; return the table of final values.
 
     key: the column of ``progress.jsonl`` to compare. against: "iterations" or "sim_steps".
-    Raises ConfigError where no run has ``key``.
+    Raises ConfigError where no run has numbers under ``key``.
     """
-    with_key = [run for run in runs if any(run_row.get(key) is not None for run_row in run.rows)]
+    with_key = [run for run in runs if any(isinstance(row.get(key), float | int) for row in run.rows)]
     if not with_key:
         known = sorted({name for run in runs for name, value in run.rows[-1].items() if isinstance(value, float | int)})
-        raise ConfigError(f"no run has {key}; the columns there are: {', '.join(known)}")
+        raise ConfigError(f"no run has numbers under {key}; the columns there are: {', '.join(known)}")
     groups = grouped(with_key)
     out.mkdir(parents=True, exist_ok=True)
     _draw(groups, key, against).savefig(out / "compare.png", dpi=120)
@@ -49,7 +48,7 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
         final = group.curve.finals(key)
         mean, low, high = (number(float(value[0])) for value in bootstrap(final[:, None]))
         interval = f"{low} to {high}" if len(final) > 1 else "one seed"
-        reached = progress(group.curve) or str(len(group.curve.runs[0].rows))
+        reached = group.curve.progress or str(len(group.curve.runs[0].rows))
         lines.append([group.curve.task, group.name, str(len(group.curve.runs)), reached, mean, interval])
     return markdown(["task", "group", "seeds", "iterations", f"final {key}", "95% interval"], lines)
 
@@ -114,7 +113,7 @@ def _draw(groups: Sequence[Group], key: str, against: str) -> Figure:
             mean, low, high = bootstrap(group.curve.table(key))
             x = np.arange(len(mean)) if against == "iterations" else np.nanmean(group.curve.table(STEPS), axis=0)
             seeds = f"({len(group.curve.runs)} seed{'s' * (len(group.curve.runs) > 1)})"
-            notes = [group.name.replace(" ", "\n", 1), seeds, progress(group.curve)]
+            notes = [group.name.replace(" ", "\n", 1), seeds, group.curve.progress]
             (line,) = axes.plot(x, mean, label="\n".join(filter(None, notes)))
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         axes.set_title(task)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trpo_cli.reports.runs import Run
 
+SCORE, STEPS = "collect/score", "sim_steps_total"  # columns of progress.jsonl
 LAST = 5  # iterations that a final score averages
 # The paper shows the best of a sweep over the multiplier of the natural gradient.
 SWEPT = {"natural_gradient": ("optimizer.penalty", "optimizer.step_size")}
@@ -35,8 +36,22 @@ class Curve:
         return self.method + (f"[{described(self.changes)}]" if self.changes else "")
 
     @property
+    def planned(self) -> int:
+        """How many iterations were asked for, the most of any seed."""
+        return max(run.planned for run in self.runs)
+
+    @property
     def unfinished(self) -> tuple[Run, ...]:
-        return tuple(run for run in self.runs if not run.finished)
+        """The seeds that have not come to the end, those that were asked for fewer iterations than others among them."""
+        return tuple(run for run in self.runs if not run.finished or len(run.rows) < self.planned)
+
+    @property
+    def progress(self) -> str:
+        """How far the unfinished seeds got, "unfinished: 37, 112 of 200"; "" where all finished."""
+        if not self.unfinished:
+            return ""
+        reached = ", ".join(str(len(run.rows)) for run in self.unfinished)
+        return f"unfinished: {reached} of {self.planned}"
 
     def table(self, key: str) -> NDArray[np.float64]:
         """Return ``key`` by seed and iteration `[n_seeds, T]`; NaN where a run has not got there."""
@@ -47,7 +62,7 @@ class Curve:
 
     def finals(self, key: str) -> NDArray[np.float64]:
         """Return the mean of ``key`` over each seed's last iterations; of the finished seeds where there are any."""
-        runs = [run for run in self.runs if run.finished] or self.runs
+        runs = [run for run in self.runs if run not in self.unfinished] or self.runs
         return np.array([run.column(key)[-LAST:].mean() for run in runs])
 
 

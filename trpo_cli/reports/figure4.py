@@ -12,11 +12,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import Curve, best_of_sweeps, curves, described, mean_and_error, swept_settings
+from trpo_cli.reports.curves import (
+    SCORE,
+    STEPS,
+    Curve,
+    best_of_sweeps,
+    curves,
+    described,
+    mean_and_error,
+    swept_settings,
+)
 from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import count, markdown, write_csv
-
-SCORE, STEPS = "collect/score", "sim_steps_total"
 
 # In the paper's order, with the ranges of its axes.
 TASKS = {
@@ -60,7 +67,7 @@ class Summary:
 
     def cells(self) -> list[str]:
         """Return the line as text."""
-        reached = progress(self.curve) or f"{len(self.curve.runs[0].rows)}"
+        reached = self.curve.progress or f"{len(self.curve.runs[0].rows)}"
         line = [self.curve.task, self.curve.label, str(len(self.curve.runs)), reached, f"{self.start:.3f}"]
         line += [f"{self.final:.3f}", "" if self.difference is None else f"{self.difference:.3f}"]
         worst = "" if self.shortfall is None else f"{self.shortfall[0]:.3f} at {self.shortfall[1]}"
@@ -114,14 +121,6 @@ def summarise(curve: Curve, published: tuple[NDArray[np.float64], NDArray[np.flo
         shortfall = max(0.0, float(-ahead.min())), int(ahead.argmin())
     steps = np.mean([run.column(STEPS)[-1] / len(run.rows) for run in curve.runs])
     return Summary(curve, float(mean[0]), float(curve.finals(SCORE).mean()), float(steps), difference, shortfall)
-
-
-def progress(curve: Curve) -> str:
-    """Return how far the unfinished seeds got, "unfinished: 37, 112 of 200"; "" where all finished."""
-    if not curve.unfinished:
-        return ""
-    reached = ", ".join(str(len(run.rows)) for run in curve.unfinished)
-    return f"unfinished: {reached} of {max(run.planned for run in curve.unfinished)}"
 
 
 def _order(curve: Curve) -> tuple[int, int, str]:
@@ -232,7 +231,7 @@ def _draw_curves(axes: Axes, ours: Sequence[Curve], against_steps: bool = False)
 def _legend_text(curve: Curve, name: str) -> str:
     lines = [name, *([described(curve.changes)] if curve.changes else [])]
     lines[-1] += f" ({len(curve.runs)} seed{'s' * (len(curve.runs) > 1)})"
-    return "\n".join([*lines, *([progress(curve)] if curve.unfinished else [])])
+    return "\n".join([*lines, *([curve.progress] if curve.unfinished else [])])
 
 
 def _include(axes: Axes, y_range: tuple[float, float], ours: Sequence[Curve]) -> None:

@@ -46,7 +46,7 @@ def _config(key: str) -> Cell:
 
 
 def _drawn(curve: Curve, setting: str) -> int | None:
-    """Return how many a run really draws of ``sampler.<setting>``, which ``sampler.scale`` multiplies; None if unset."""
+    """Return how many a run draws of ``sampler.<setting>``, which ``sampler.scale`` multiplies; None if unset."""
     settings = curve.runs[0].settings
     value = settings.get(f"sampler.{setting}")
     return None if value is None else max(round(value * settings.get("sampler.scale", 1)), 1)
@@ -125,9 +125,9 @@ def _measured_kl(curve: Curve) -> str:
 
 def _measured_minutes(curve: Curve) -> str:
     """Return the wall time of a run, the mean over the finished seeds; of all where none has finished."""
-    runs = [run for run in curve.runs if run.finished] or curve.runs
+    runs = [run for run in curve.runs if run not in curve.unfinished] or curve.runs
     mean = np.mean([float(run.column("time_s")[-1]) / 60 for run in runs])
-    return f"{mean:.3g}" + ("" if runs[0].finished else f" for {_measured_iterations(curve)}")
+    return f"{mean:.3g}" + ("" if runs[0] not in curve.unfinished else f" for {_measured_iterations(curve)}")
 
 
 # Label, the paper's values for swimmer, hopper and walker, the method it is about, as configured, as measured.

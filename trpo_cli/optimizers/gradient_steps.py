@@ -1,0 +1,91 @@
+"""The special cases of Section 7: a step of fixed multiplier along the natural gradient, and one of fixed length
+along the gradient. Neither looks at the KL divergence it causes; it is measured all the same.
+"""
+
+from dataclasses import dataclass
+from math import inf, isfinite, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trpo_cli.batch import Batch, change, surrogate_gradient
+from trpo_cli.optimizers.base import Updated, refused, require
+from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix, natural_direction, useless
+from trpo_cli.policies import Policy
+from trpo_cli.world import World
+
+
+@dataclass(frozen=True)
+class NaturalGradient:
+    """θ + (1/λ) A⁻¹ g with a fixed λ and no line search: Eq. (17), Figure 4's natural gradient."""
+
+    penalty: float  # λ, the fixed Lagrange multiplier of Eq. (17)
+    cg_iterations: int  # k: conjugate gradient iterations
+    cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
+    fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
+
+    def __post_init__(self) -> None:
+        require(0 < self.penalty < inf, "penalty", self.penalty, "a finite number > 0")
+        require(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "at least 1")
+        require(0 <= self.cg_damping < inf, "cg_damping", self.cg_damping, "a finite number >= 0")
+        require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
+
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
+        gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
+        if (reason := useless(gradient)) is not None:
+            return refused(theta, reason, gradient)
+        matrix = fisher_matrix(policy, theta, batch, self.fisher_fraction, rng, world, analytic_metric)
+        solution = natural_direction(matrix, gradient, self.cg_iterations, self.cg_damping)
+        new = theta + solution.x / self.penalty  # Eq. (17)
+        found = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}
+        return _taken(policy, theta, new, gradient, surrogate, batch, world, found)
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """The vanilla policy gradient as an L2 trust region: ½‖θ - θ_old‖² ≤ δ, Eq. (18)."""
+
+    l2_limit: float  # δ of Eq. (18)
+
+    def __post_init__(self) -> None:
+        require(0 < self.l2_limit < inf, "l2_limit", self.l2_limit, "a finite number > 0")
+
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
+        gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
+        if (reason := useless(gradient)) is not None:
+            return refused(theta, reason, gradient)
+        new = theta + sqrt(2 * self.l2_limit) * gradient / gradient.norm()  # Eq. (18)
+        return _taken(policy, theta, new, gradient, surrogate, batch, world, {"update/cg_residual": 0.0})
+
+
+def _taken(
+    policy: Policy,
+    theta: Tensor,
+    new: Tensor,
+    gradient: Tensor,
+    surrogate: float,
+    batch: Batch,
+    world: World,
+    found: dict[str, float],
+) -> Updated:
+    """The step as it is, with what it did to the policy; θ_old where it leads to numbers that are not finite."""
+    reached = change(policy, new, batch, world)
+    if not (bool(torch.isfinite(new).all()) and isfinite(reached.mean_kl) and isfinite(reached.surrogate)):
+        return refused(theta, "non_finite", gradient)
+    return Updated(
+        new,
+        {
+            "update/mean_kl": reached.mean_kl,
+            "update/max_kl": reached.max_kl,
+            "update/surrogate_gain": reached.surrogate - surrogate,
+            "update/expected_gain": float(gradient @ (new - theta)),
+            "update/accepted": True,
+            "update/reason": "accepted",
+            "update/backtracks": 0,
+            "update/gradient_norm": float(gradient.norm()),
+            "update/step_norm": float((new - theta).norm()),
+            "update/entropy": reached.entropy,
+        }
+        | found,
+    )

@@ -1,0 +1,170 @@
+"""The step that bounds the KL divergence at every state: Eq. (11), Figure 4's max KL.
+
+Linear objective, one quadratic constraint a state: maximise gᵀx subject to ½ xᵀ(A_s + εI)x ≤ δ for every state s. The
+dual has one multiplier a state, nearly all of them zero, so it is solved on a working set that takes in the states
+violated most until none is. A_s = B_sᵀB_s has the rank of the distribution's parameters: only products B_s x are formed.
+"""
+
+from dataclasses import dataclass
+from math import inf, sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from trpo_cli.batch import Batch, Change, change, surrogate_gradient
+from trpo_cli.numerics import Point, boundary_search, halving_search
+from trpo_cli.optimizers.base import Updated, refused, require
+from trpo_cli.optimizers.directions import useless
+from trpo_cli.policies import Policy
+from trpo_cli.world import World
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MaxKl:
+    """Hyperparameters of the step under D_KL^max ≤ δ; numbers and sources in ``conf/optimizer/max_kl.yaml``."""
+
+    kl_limit: float  # δ: bound on KL(old ‖ new) in nats at every state of the batch
+    kl_slack: float  # a step is accepted up to kl_slack · δ at the worst state
+    ridge: float  # ε, added to the diagonal of every state's Fisher matrix
+    states_per_round: int  # violated states that each round adds to the working set
+    max_rounds: int  # rounds before what violation is left is scaled away
+    tolerance: float  # of the constraints, as a fraction of δ
+    line_search: str  # boundary or halving, as for trpo
+    accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
+    max_backtracks: int  # trials after the first
+
+    def __post_init__(self) -> None:
+        require(0 < self.kl_limit < inf, "kl_limit", self.kl_limit, "a finite number > 0")
+        require(1 <= self.kl_slack < inf, "kl_slack", self.kl_slack, "a finite number >= 1")
+        require(0 < self.ridge < inf, "ridge", self.ridge, "a finite number > 0")
+        require(self.states_per_round >= 1, "states_per_round", self.states_per_round, "at least 1")
+        require(self.max_rounds >= 1, "max_rounds", self.max_rounds, "at least 1")
+        require(0 < self.tolerance < 1, "tolerance", self.tolerance, "in (0, 1)")
+        require(self.line_search in ("boundary", "halving"), "line_search", self.line_search, "boundary or halving")
+        require(0 <= self.accept_ratio < 1, "accept_ratio", self.accept_ratio, "in [0, 1)")
+        require(self.max_backtracks >= 0, "max_backtracks", self.max_backtracks, "at least 0")
+
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
+        gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
+        if (reason := useless(gradient)) is not None:
+            return refused(theta, reason, gradient)
+        constraints = Constraints(policy, theta, batch, self.ridge, world)
+        full_step, n_working, rounds = self.solve(constraints, gradient)
+        expected_gain = float(gradient @ full_step)
+        seen: dict[float, Change] = {}
+
+        def evaluate(scale: float) -> Point:
+            seen[scale] = change(policy, theta + scale * full_step, batch, world)
+            return Point(seen[scale].surrogate - surrogate, seen[scale].max_kl)
+
+        bound, rest = self.kl_slack * self.kl_limit, (expected_gain, self.accept_ratio, self.max_backtracks)
+        if self.line_search == "halving":
+            search = halving_search(evaluate, bound, *rest)
+        else:
+            search = boundary_search(evaluate, self.kl_limit, bound, *rest)
+        found = {"update/working_set": n_working, "update/rounds": rounds, "update/backtracks": search.backtracks}
+        if search.scale == 0:
+            return Updated(theta, refused(theta, search.reason, gradient).stats | found)
+        new = seen[search.scale]
+        stats: dict[str, float | str | bool] = {
+            "update/mean_kl": new.mean_kl,
+            "update/max_kl": new.max_kl,
+            "update/surrogate_gain": search.point.gain,
+            "update/expected_gain": search.scale * expected_gain,
+            "update/accepted": True,
+            "update/reason": search.reason,
+            "update/cg_residual": 0.0,
+            "update/gradient_norm": float(gradient.norm()),
+            "update/step_norm": search.scale * float(full_step.norm()),
+            "update/entropy": new.entropy,
+        }
+        return Updated(theta + search.scale * full_step, stats | found)
+
+    def solve(self, constraints: "Constraints", gradient: Tensor) -> tuple[Tensor, int, int]:
+        """The maximiser ``[D]`` of gᵀx under every state's constraint, the size of its working set, the rounds taken."""
+        g = gradient.double().cpu().numpy()
+        x = g
+        factors: list[Floats] = []
+        multipliers = np.zeros(0)
+        for round_number in range(1, self.max_rounds + 1):
+            worst, new = constraints.most_violated(x, self.states_per_round)
+            if factors and worst <= (1 + self.tolerance) * self.kl_limit:
+                break
+            factors += new
+            multipliers = np.concatenate([multipliers, np.zeros(len(new))])
+            x, multipliers = self._solve_dual(np.stack(factors), multipliers, g)
+            keep = multipliers > 1e-7 * multipliers.max()
+            factors, multipliers = [f for f, k in zip(factors, keep, strict=True) if k], multipliers[keep]
+        worst, _ = constraints.most_violated(x, 1)
+        x = x * sqrt(self.kl_limit / worst)
+        return torch.as_tensor(x).to(gradient), len(factors), round_number
+
+    def _solve_dual(self, factors: Floats, start: Floats, g: Floats) -> tuple[Floats, Floats]:
+        """Minimise ½ gᵀH⁻¹g + δ Σλ over λ ≥ 0 with H = Σ λ_s (B_sᵀB_s + εI); x = H⁻¹g is the primal solution.
+
+        factors: B ``[W, P, D]``. With s = ε Σλ everything but x itself lives in the W·P rows of B (Woodbury).
+        """
+        n, p, _ = factors.shape
+        rows = factors.reshape(n * p, -1)
+        gram, along, g_squared = rows @ rows.T, rows @ g, float(g @ g)
+
+        def solution(multipliers: Floats) -> tuple[Floats, float, Floats]:
+            """Λ^½ (sI + Λ^½ G Λ^½)⁻¹ Λ^½ B g, s, and B x."""
+            s, root = self.ridge * multipliers.sum(), np.sqrt(np.repeat(multipliers, p))
+            inner = root[:, None] * gram * root + s * np.eye(n * p)
+            weights = root * np.linalg.solve(inner, root * along)
+            return weights, s, (along - gram @ weights) / s
+
+        def dual(scaled: Floats) -> tuple[float, Floats]:
+            multipliers = scaled * unit
+            weights, s, images = solution(multipliers)
+            g_h_g = (g_squared - along @ weights) / s
+            x_squared = (g_squared - 2 * along @ weights + weights @ gram @ weights) / s**2
+            quadratic = 0.5 * ((images**2).reshape(n, p).sum(1) + self.ridge * x_squared)
+            return 0.5 * g_h_g / unit + self.kl_limit * scaled.sum(), self.kl_limit - quadratic
+
+        # The size of the multipliers if all states shared one: it makes the problem's numbers about one.
+        unit = sqrt(g_squared / (2 * self.kl_limit * (np.trace(gram) / n + self.ridge)))
+        begin = np.maximum(start / unit, 0.01 / n)
+        bounds = [(1e-12, None)] * n  # H must stay positive
+        result = minimize(
+            dual, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500, "ftol": 1e-13}
+        )
+        multipliers = result.x * unit
+        weights, s, _ = solution(multipliers)
+        return (g - rows.T @ weights) / s, multipliers
+
+
+class Constraints:
+    """Every state's quadratic model of KL(old ‖ new), this worker's states linearised once."""
+
+    def __init__(self, policy: Policy, theta: Tensor, batch: Batch, ridge: float, world: World) -> None:
+        self._policy, self._theta, self._batch, self._ridge, self._world = policy, theta, batch, ridge, world
+        self._pieces = [policy.linearize(theta, policy.tensor(chunk.obs)) for chunk in batch.chunks()]
+
+    def most_violated(self, x: Floats, n: int) -> tuple[float, list[Floats]]:
+        """The largest ½ xᵀ(A_s + εI)x of all workers' states, and the factors B_s ``[P, D]`` of the n largest."""
+        step = torch.as_tensor(x).to(self._theta)
+        values = [torch.zeros(0, dtype=torch.float64)]
+        for piece in self._pieces:
+            image = piece.jvp(step)
+            values.append((0.5 * image * self._policy.dist.fisher_product(piece.params, image)).sum(1).double().cpu())
+        mine, rows = torch.cat(values).topk(min(n, len(self._batch.old)))
+        found = list(zip(mine.tolist(), [self._factor(int(row)) for row in rows], strict=True))
+        everyone = sorted(sum(self._world.gather_objects(found), []), key=lambda item: -item[0])[:n]
+        return everyone[0][0] + 0.5 * self._ridge * float(x @ x), [factor for _, factor in everyone]
+
+    def _factor(self, row: int) -> Floats:
+        """B ``[P, D]`` of one state with BᵀB = JᵀMJ, by the square root of M."""
+        policy = self._policy
+        linear = policy.linearize(self._theta, policy.tensor(self._batch.obs[row : row + 1]))
+        basis = torch.eye(linear.params.shape[1]).to(linear.params)
+        metric = policy.dist.fisher_product(linear.params.expand(len(basis), -1), basis).double().cpu()
+        jacobian = torch.stack([linear.vjp(e[None]) for e in basis]).double().cpu()
+        values, vectors = torch.linalg.eigh(metric)
+        return (values.clamp(min=0).sqrt()[:, None] * (vectors.T @ jacobian)).numpy()
