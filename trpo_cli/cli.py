@@ -5,7 +5,8 @@ Exit status: 0 done, 2 bad input, 1 a run that cannot go on, 128 + n stopped by 
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # a worker is a core: more threads in each would only take turns
@@ -60,18 +61,39 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
 def train() -> None:
     """``trpo-train [overrides]``."""
     register_schema()
-    try:
+    with _sentences("trpo-train"):
         _hydra(_job)
+
+
+def evaluate() -> None:
+    """``trpo-eval run=… [key=value …]``."""
+    words = sys.argv[1:]
+    if not words or {"-h", "--help"} & set(words):
+        from trpo_cli.evaluation import USAGE, Request
+
+        print(f"Scores a trained policy.\n\n  {USAGE}\n\nKeys: {', '.join(Request.__dataclass_fields__)}.")
+        raise SystemExit(0 if words else 2)
+    with _sentences("trpo-eval"):
+        from trpo_cli import evaluation
+
+        evaluation.main(words)
+
+
+@contextmanager
+def _sentences(command: str) -> Iterator[None]:
+    """Turn what can go wrong into one sentence on the error stream and an exit status."""
+
+    def leave(status: int, sentence: str) -> None:
+        print(f"{command}: {sentence}", file=sys.stderr)
+        raise SystemExit(status)
+
+    try:
+        yield
     except ConfigError as error:
-        _leave(2, str(error))
+        leave(2, str(error))
     except RunError as error:
-        _leave(1, str(error))
+        leave(1, str(error))
     except OSError as error:
-        _leave(1, f"cannot write to {error.filename}: {error.strerror}")
+        leave(1, f"cannot write to {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        _leave(130, "stopped at once; the last checkpoint is intact, the same command resumes")
-
-
-def _leave(status: int, sentence: str) -> None:
-    print(f"trpo-train: {sentence}", file=sys.stderr)
-    raise SystemExit(status)
+        leave(130, "stopped at once; the last checkpoint is intact, the same command resumes")

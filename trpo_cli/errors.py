@@ -6,4 +6,4 @@ class ConfigError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on (disk, dead worker, broken simulator); the command prints the sentence and exits with 1."""
+    """A run that cannot go on (disk, dead worker, simulator); the command prints the sentence and exits with 1."""

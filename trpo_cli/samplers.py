@@ -56,9 +56,13 @@ def run_paths(
     step_limit: int,
     keep_states: bool = False,
     purpose: str = "policy_noise",
+    greedy: bool = False,
 ) -> Rollout:
-    """Whole episodes of the policy, one a lane number, from the simulator's own initial states."""
-    act, parts = PolicyActor(policy, theta), []
+    """Whole episodes of the policy, one a lane number, from the simulator's own initial states.
+
+    purpose: what the noise is drawn for, see ``seeding``. greedy: the policy's mode acts, not a sample.
+    """
+    act, parts = PolicyActor(policy, theta, greedy), []
     for start in range(lanes.start, max(lanes.stop, lanes.start + 1), MAX_LANES):
         group = range(start, min(start + MAX_LANES, lanes.stop))
         states = sim.reset(generators(seed, "initial_state", iteration, group))

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.batch import Batch
+from trpo_cli.batch import Batch, Change
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies import Policy
 from trpo_cli.world import World
 
 Arrays = dict[str, NDArray[Any]]
+Stats = dict[str, float | str | bool]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Updated:
     """The new parameters, and the ``update/`` statistics of the step."""
 
     theta: Tensor  # [D]; θ_old itself where no step was taken
-    stats: dict[str, float | str | bool]
+    stats: Stats
 
 
 class Optimizer(Protocol):
@@ -35,6 +36,23 @@ def require(holds: bool, field: str, value: object, what: str) -> None:
     """Refuse a hyperparameter with a sentence that names field, value and what would work."""
     if not holds:
         raise ConfigError(f"optimizer.{field}={value} must be {what}")
+
+
+def step_stats(new: Change, surrogate: float, gradient: Tensor, step: Tensor) -> Stats:
+    """The ``update/`` statistics of a step that was taken; ``gradient`` and ``surrogate`` are those at θ_old."""
+    return {
+        "update/mean_kl": new.mean_kl,
+        "update/max_kl": new.max_kl,
+        "update/surrogate_gain": new.surrogate - surrogate,
+        "update/expected_gain": float(gradient @ step),
+        "update/accepted": True,
+        "update/reason": "accepted",
+        "update/backtracks": 0,
+        "update/cg_residual": 0.0,
+        "update/gradient_norm": float(gradient.norm()),
+        "update/step_norm": float(step.norm()),
+        "update/entropy": new.entropy,
+    }
 
 
 def refused(theta: Tensor, reason: str, gradient: Tensor) -> Updated:

@@ -66,9 +66,15 @@ class FisherMatrix:
 
 
 def fisher_matrix(
-    policy: Policy, theta: Tensor, batch: Batch, fraction: float, rng: np.random.Generator, world: World, metric: Metric
+    policy: Policy,
+    theta: Tensor,
+    batch: Batch,
+    fraction: float,
+    rng: np.random.Generator,
+    world: World,
+    metric: Metric,
 ) -> FisherMatrix:
-    """The Fisher matrix at ``theta`` on every (1 / ``fraction``)-th state of each worker, from a random first one on."""
+    """The Fisher matrix at ``theta`` on each (1 / ``fraction``)-th state of every worker, from a random one on."""
     stride = max(round(1 / fraction), 1)
     sample = batch.rows(slice(int(rng.integers(stride)) if stride > 1 else 0, None, stride))
     if world.sums(len(sample.old))[0] == 0:  # fewer states than the stride: take them all

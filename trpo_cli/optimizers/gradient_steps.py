@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trpo_cli.batch import Batch, change, surrogate_gradient
-from trpo_cli.optimizers.base import Updated, refused, require
+from trpo_cli.optimizers.base import Stats, Updated, refused, require, step_stats
 from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix, natural_direction, useless
 from trpo_cli.policies import Policy
 from trpo_cli.world import World
@@ -38,7 +38,7 @@ class NaturalGradient:
         matrix = fisher_matrix(policy, theta, batch, self.fisher_fraction, rng, world, analytic_metric)
         solution = natural_direction(matrix, gradient, self.cg_iterations, self.cg_damping)
         new = theta + solution.x / self.penalty  # Eq. (17)
-        found = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}
+        found: Stats = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}
         return _taken(policy, theta, new, gradient, surrogate, batch, world, found)
 
 
@@ -56,7 +56,7 @@ class PolicyGradient:
         if (reason := useless(gradient)) is not None:
             return refused(theta, reason, gradient)
         new = theta + sqrt(2 * self.l2_limit) * gradient / gradient.norm()  # Eq. (18)
-        return _taken(policy, theta, new, gradient, surrogate, batch, world, {"update/cg_residual": 0.0})
+        return _taken(policy, theta, new, gradient, surrogate, batch, world, {})
 
 
 def _taken(
@@ -67,25 +67,10 @@ def _taken(
     surrogate: float,
     batch: Batch,
     world: World,
-    found: dict[str, float],
+    found: Stats,
 ) -> Updated:
     """The step as it is, with what it did to the policy; θ_old where it leads to numbers that are not finite."""
     reached = change(policy, new, batch, world)
     if not (bool(torch.isfinite(new).all()) and isfinite(reached.mean_kl) and isfinite(reached.surrogate)):
         return refused(theta, "non_finite", gradient)
-    return Updated(
-        new,
-        {
-            "update/mean_kl": reached.mean_kl,
-            "update/max_kl": reached.max_kl,
-            "update/surrogate_gain": reached.surrogate - surrogate,
-            "update/expected_gain": float(gradient @ (new - theta)),
-            "update/accepted": True,
-            "update/reason": "accepted",
-            "update/backtracks": 0,
-            "update/gradient_norm": float(gradient.norm()),
-            "update/step_norm": float((new - theta).norm()),
-            "update/entropy": reached.entropy,
-        }
-        | found,
-    )
+    return Updated(new, step_stats(reached, surrogate, gradient, new - theta) | found)

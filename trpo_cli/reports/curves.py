@@ -42,7 +42,7 @@ class Curve:
 
     @property
     def unfinished(self) -> tuple[Run, ...]:
-        """The seeds that have not come to the end, those that were asked for fewer iterations than others among them."""
+        """The seeds that have not come to the end; one that was asked for less than the others is among them."""
         return tuple(run for run in self.runs if not run.finished or len(run.rows) < self.planned)
 
     @property
