@@ -121,10 +121,8 @@ def test_averaged_over_the_actions_drawn_equation_14_is_equation_15():
     assert total_value == pytest.approx(value)
 
 
-@pytest.mark.parametrize(("estimator", "indifferent"), [("self_normalised", True), ("all_actions", True)])
-def test_a_constant_added_to_all_values_of_a_state_changes_neither_gradient_nor_gain(
-    estimator: str, indifferent: bool
-):
+@pytest.mark.parametrize("estimator", ["self_normalised", "all_actions"])
+def test_a_constant_added_to_all_values_of_a_state_changes_neither_gradient_nor_gain(estimator: str):
     policy, theta, b = draw(estimator)
     constant = 10 * torch.arange(M, dtype=torch.float64)[:, None]
     shifted = replace(b, advantages=b.advantages + constant)
@@ -171,6 +169,6 @@ def test_numbers_that_are_not_finite_are_not_hidden():
     policy, theta, b = draw("importance")
     found = change(policy, torch.full_like(theta, torch.nan), b, WORLD)
     assert np.isnan(found.mean_kl) and np.isnan(found.surrogate) and found.max_kl == np.inf
-    one_bad = replace(b, advantages=b.advantages.index_put((torch.tensor(2), torch.tensor(1)), torch.tensor(np.nan)))
-    gradient, surrogate = surrogate_gradient(policy, theta, one_bad, WORLD)
+    b.advantages[2, 1] = torch.nan
+    gradient, surrogate = surrogate_gradient(policy, theta, b, WORLD)
     assert not torch.isfinite(gradient).all() and np.isnan(surrogate)

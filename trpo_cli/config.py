@@ -83,9 +83,17 @@ class Root:
 RESULT_KEYS = ("seed", "env", "task", "policy", "sampler", "optimizer")  # what decides the rows of a run
 
 
+LEAST_POPULATION = 20  # of a scaled-down search: a tenth of it is still two candidates, which have a variance
+
+
 def register_schema() -> None:
-    """Make the typed root known to Hydra as ``schema``."""
+    """Make the typed root known to Hydra as ``schema``, and ``${scaled_population:n,scale}`` to OmegaConf."""
     ConfigStore.instance().store(name="schema", node=Root)
+    OmegaConf.register_new_resolver("scaled_population", _scaled_population, replace=True)
+
+
+def _scaled_population(population: int, scale: float) -> int:
+    return population if scale == 1 else max(round(population * scale), LEAST_POPULATION)
 
 
 def conf_dir() -> Path:

@@ -129,7 +129,7 @@ def rollout(
 
 
 def joined(parts: Sequence[Rollout]) -> Rollout:
-    """Several rollouts as one, their lanes numbered one after the other."""
+    """Several rollouts as one, lanes numbered and packed rows placed part after part."""
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0] + [p.n_lanes for p in parts])

@@ -1,0 +1,75 @@
+"""Laws of the input map: what is given is used, what is measured are percentiles of the fresh policy's steps."""
+
+from math import inf
+from typing import Any
+
+import numpy as np
+from toys import Array, Echo, Point, mlp
+
+from trpo_cli.input_range import input_map
+from trpo_cli.policies import InputMap, Mlp
+from trpo_cli.rollouts import PolicyActor, rollout
+from trpo_cli.samplers import policy_noise
+from trpo_cli.seeding import generator, generators
+from trpo_cli.sims.base import Simulator
+
+
+def config(input_scale: Any, clip: float = inf) -> Mlp:
+    return Mlp((), "tanh", 0.5, 0.01, 1.0, "float64", input_scale, clip)
+
+
+def measured(sim: Simulator, seed: int = 0, step_limit: int = 20) -> InputMap:
+    return input_map(config("percentile", 5.0), sim, mlp(sim), seed, step_limit)
+
+
+def test_known_half_ranges_are_taken_as_they_are_and_none_is_the_identity():
+    given = input_map(config([2.0, 4.0], 3.0), Echo(), mlp(Echo()), 0, 20)
+    assert given.centre.tolist() == [0, 0] and given.half_range.tolist() == [2, 4] and given.clip == 3
+    bare = input_map(config("none", 3.0), Echo(), mlp(Echo()), 0, 20)
+    assert bare.centre.tolist() == [0] and bare.half_range.tolist() == [1] and bare.clip == 3
+
+
+def test_the_tenth_and_ninetieth_percentiles_go_to_minus_one_and_one():
+    sim, policy = Point(), mlp(Point())
+    found = measured(sim)
+    assert found.clip == 5.0
+    # Ten thousand steps of the same policy, from 1,000 lanes of its own: 0.02 are three standard errors and more.
+    act = PolicyActor(policy, policy.initial(generator(0, "initial_policy")))
+    states = sim.reset(generators(9, "initial_state", 9, range(1000)))
+    obs = rollout(sim, act, states, policy_noise(policy, 9, "evaluation", 9, range(1000), 20)).obs
+    low, high = np.percentile(obs, [10, 90])
+    np.testing.assert_allclose([found.centre[0], found.half_range[0]], [(low + high) / 2, (high - low) / 2], atol=0.05)
+    scaled = (obs - found.centre) / found.half_range
+    assert abs((np.abs(scaled) <= 1).mean() - 0.8) < 0.02
+
+
+def test_at_least_ten_thousand_steps_of_different_episodes_are_seen():
+    class Watched(Point):
+        seen: list[Array] = []  # noqa: RUF012 - of this one test
+
+        def observe(self, states: Array) -> Array:
+            self.seen.append(states.copy())
+            return super().observe(states)
+
+    measured(Watched())
+    states = np.concatenate(Watched.seen)
+    assert 10_000 <= len(states) < 10_000 + 64 * 20
+    assert len(np.unique(states)) == len(states)
+
+
+def test_an_input_that_never_changes_keeps_its_unit():
+    class Still(Echo):
+        def observe(self, states: Array) -> Array:
+            return np.column_stack([np.full(len(states), 7.0), states[:, 0]]).astype(np.float32)
+
+    found = measured(Still(), step_limit=3)
+    assert found.centre[0] == 7 and found.half_range[0] == 1 and found.half_range[1] != 1
+
+
+def test_the_map_is_a_function_of_the_seed_and_ignores_the_map_the_policy_has():
+    one, other = measured(Point()), measured(Point(), seed=1)
+    assert one.centre != other.centre
+    policy = mlp(Point())
+    object.__setattr__(policy, "input_map", InputMap(np.array([100.0]), np.array([0.01])))
+    again = input_map(config("percentile", 5.0), Point(), policy, 0, 20)
+    assert again.centre == one.centre and again.half_range == one.half_range
