@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toys import Chain, Echo, mlp
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
+from toys import Chain, Echo, mlp
 
 import trpo_cli.batch as batch_module
 from trpo_cli.batch import ESTIMATORS, Batch, all_actions, change, importance, self_normalised, surrogate_gradient

@@ -128,6 +128,14 @@ def test_no_choice_of_probability_zero_is_ever_taken_and_extreme_logits_stay_fin
     assert torch.isfinite(torch.stack([dist.kl(logits, -logits), dist.entropy(logits)])).all()
 
 
+def test_the_largest_noise_below_one_picks_a_choice_that_exists_however_the_sum_rounds():
+    dist = FactoredCategorical((18,))
+    logits = torch.from_numpy(np.random.default_rng(0).standard_normal((2000, 18)).astype(np.float32))
+    noise = torch.full((2000, 1), float(np.nextafter(np.float32(1), np.float32(0))))
+    assert (logits.softmax(-1).cumsum(-1)[:, -1:] <= noise).any()  # here it does round below
+    assert dist.sample(logits, noise).max() == 17
+
+
 @BOTH
 def test_functions_broadcast_states_over_their_actions(dist: Distribution):
     old, new = parameters(dist, 5), parameters(dist, 5, seed=2)

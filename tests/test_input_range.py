@@ -29,30 +29,34 @@ def test_known_half_ranges_are_taken_as_they_are_and_none_is_the_identity():
     assert bare.centre.tolist() == [0] and bare.half_range.tolist() == [1] and bare.clip == 3
 
 
+class Watched(Point):
+    """Keeps what it was asked to observe."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "seen", [])
+
+    def observe(self, states: Array) -> Array:
+        self.seen.append(states.copy())
+        return super().observe(states)
+
+
 def test_the_tenth_and_ninetieth_percentiles_go_to_minus_one_and_one():
-    sim, policy = Point(), mlp(Point())
+    sim, policy = Watched(), mlp(Point())
     found = measured(sim)
     assert found.clip == 5.0
-    # Ten thousand steps of the same policy, from 1,000 lanes of its own: 0.02 are three standard errors and more.
+    low, high = np.percentile(np.concatenate(sim.seen).astype(np.float32).astype(float), [10, 90])
+    np.testing.assert_allclose((np.array([low, high]) - found.centre) / found.half_range, [-1, 1])
+    # The same policy on other lanes sees the same: 80 of 100 inputs within [-1, 1].
     act = PolicyActor(policy, policy.initial(generator(0, "initial_policy")))
     states = sim.reset(generators(9, "initial_state", 9, range(1000)))
     obs = rollout(sim, act, states, policy_noise(policy, 9, "evaluation", 9, range(1000), 20)).obs
-    low, high = np.percentile(obs, [10, 90])
-    np.testing.assert_allclose([found.centre[0], found.half_range[0]], [(low + high) / 2, (high - low) / 2], atol=0.05)
-    scaled = (obs - found.centre) / found.half_range
-    assert abs((np.abs(scaled) <= 1).mean() - 0.8) < 0.02
+    assert abs((np.abs((obs - found.centre) / found.half_range) <= 1).mean() - 0.8) < 0.03
 
 
 def test_at_least_ten_thousand_steps_of_different_episodes_are_seen():
-    class Watched(Point):
-        seen: list[Array] = []  # noqa: RUF012 - of this one test
-
-        def observe(self, states: Array) -> Array:
-            self.seen.append(states.copy())
-            return super().observe(states)
-
-    measured(Watched())
-    states = np.concatenate(Watched.seen)
+    sim = Watched()
+    measured(sim)
+    states = np.concatenate(sim.seen)
     assert 10_000 <= len(states) < 10_000 + 64 * 20
     assert len(np.unique(states)) == len(states)
 

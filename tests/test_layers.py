@@ -37,7 +37,14 @@ LAYERS = [
     {"__main__"},
 ]
 # Figures are drawn from files alone, so these know errors and one another, and no other module knows them.
-REPORT = [{"reports.runs"}, {"reports.curves", "reports.tables"}, {"reports.*"}, {"report"}, {"reproduce"}]
+REPORT = [
+    {"reports.runs"},
+    {"reports.curves", "reports.tables"},
+    {"reports.records"},
+    {"reports.*"},
+    {"report"},
+    {"reproduce"},
+]
 FOREIGN = {
     "numerics": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},
     "distributions": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},

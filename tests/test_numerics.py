@@ -48,7 +48,9 @@ def test_two_distinct_eigenvalues_take_two_iterations_and_the_tolerance_ends_the
 def test_a_singular_matrix_is_solved_where_it_can_be_and_reported_where_not():
     a = torch.diag(torch.tensor([3.0, 0.0, 1.0], dtype=torch.float64))
     inside = torch.tensor([3.0, 0.0, 2.0], dtype=torch.float64)
-    torch.testing.assert_close(conjugate_gradient(lambda v: a @ v, inside, 10).x, torch.tensor([1.0, 0.0, 2.0]).double())
+    torch.testing.assert_close(
+        conjugate_gradient(lambda v: a @ v, inside, 10).x, torch.tensor([1.0, 0.0, 2.0]).double()
+    )
     outside = conjugate_gradient(lambda v: a @ v, torch.tensor([0.0, 1.0, 0.0]).double(), 10)
     assert outside.curvature == 0 and not outside.x.any() and outside.residual == 1
 

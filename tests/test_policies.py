@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from toys import Chain, Echo, mlp
 from torch import nn
+from toys import Chain, Echo, mlp
 
 from trpo_cli.config import build, conf_dir, register_schema
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies import InputMap, Mlp, MlpPolicy, chunks
+from trpo_cli.policies import CHUNK, InputMap, Mlp, MlpPolicy, chunks
 from trpo_cli.sims.base import Continuous, Discrete
 
 MODULES = {"softplus": nn.Softplus, "tanh": nn.Tanh, "relu": nn.ReLU}
@@ -75,6 +75,24 @@ def test_the_products_with_the_jacobian_are_those_of_torch_func(sim: Any, hidden
     torch.testing.assert_close(linear.vjp(u), torch.einsum("mpd,mp->d", jacobian, u))
     torch.testing.assert_close(linear.jvp(v), jacobian @ v)  # and again: no call spoils what was saved
     torch.testing.assert_close((u * linear.jvp(v)).sum(), linear.vjp(u) @ v)
+
+
+@SHAPES
+@KINDS
+def test_what_one_call_gave_out_no_other_call_changes(sim: Any, hidden: Any):
+    policy = mlp(sim, hidden)
+    theta, x = random_theta(policy), inputs(policy, CHUNK + 3)
+    pieces = [policy.linearize(theta, x[s]) for s in (slice(None), slice(0, 9), slice(9, 50))]
+    first = [(p.params, p.jvp(theta), p.vjp(p.params)) for p in pieces]
+    copies = [[t.clone() for t in given] for given in first]
+    for p in reversed(pieces):
+        p.jvp(-theta)
+        p.vjp(-p.params)
+    again = [(p.params, p.jvp(theta), p.vjp(p.params)) for p in pieces]
+    for given, copy, repeated in zip(first, copies, again, strict=True):
+        for a, b, c in zip(given, copy, repeated, strict=True):
+            assert torch.equal(a, b) and torch.equal(a, c)
+    torch.testing.assert_close(pieces[0].jvp(theta)[9:50], pieces[2].jvp(theta))  # with more rows than a chunk
 
 
 @SHAPES

@@ -12,7 +12,6 @@ from toys import Array, Chain, Echo, Point, mlp, scripted, single, vine
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies import MlpPolicy
-from trpo_cli.rollouts import Rollout
 from trpo_cli.samplers import episode_stats, policy_noise, run_paths
 from trpo_cli.seeding import generators
 from trpo_cli.world import World
@@ -119,7 +118,8 @@ def test_a_budget_of_steps_is_met_by_the_fewest_whole_episodes(budget: int):
     n = int(np.searchsorted(np.cumsum(everything.lengths), budget)) + 1
     batch, found = single(steps_per_iteration=budget, **bare)(ECHO, ECHO_POLICY, ECHO_THETA, 3, 2, WORLD)
     assert found["collect/n_episodes"] == n
-    assert found["collect/sim_steps"] == everything.lengths[:n].sum() == len(batch.obs) >= budget
+    assert everything.lengths[:n].sum() == len(batch.obs) >= budget
+    assert found["collect/sim_steps"] >= len(batch.obs)  # the episodes that were not needed are counted, not used
     assert budget > everything.lengths[: n - 1].sum()
     exact, _ = single(n_paths=n, **bare)(ECHO, ECHO_POLICY, ECHO_THETA, 3, 2, WORLD)
 
@@ -309,7 +309,10 @@ def test_advantages_have_mean_zero_over_a_states_actions_and_a_typical_spread_of
     assert found.std(1).mean() == pytest.approx(1.0)
     np.testing.assert_allclose(found * bare.std(1).mean(), bare)
     for constant in (0.0, 0.1, 1e6):
-        assert not vine().advantages(np.full((5, 3), constant), WORLD).any()
+        equal = np.full((5, 3), constant)
+        assert not vine().advantages(equal, WORLD).any()
+        equal[:, 0] += np.spacing(constant) * (constant > 0)  # rounding is no ground to prefer an action
+        assert not vine().advantages(equal, WORLD).any()
 
 
 def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():

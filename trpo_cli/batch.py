@@ -43,8 +43,8 @@ class Batch:
         for s in chunks(len(self.old)):
             yield self.rows(s)
 
-    def rows(self, s: slice) -> "Batch":
-        """Some of the states."""
+    def rows(self, s: slice | NDArray[np.intp]) -> "Batch":
+        """Some of the states, by a slice or by their indices."""
         return Batch(
             self.obs[s],
             self.old[s],

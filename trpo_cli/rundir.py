@@ -67,7 +67,8 @@ def require_same_run(directory: Path, identity: Mapping[str, Any]) -> dict[str, 
 def differences(earlier: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
     """A sentence on what ``info`` says otherwise than ``run.json`` did, none if nothing."""
     before, now = _flat(earlier), _flat(info)
-    changes = [f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]]
+    changed = [key for key in now if key != "command" and key in before and before[key] != now[key]]
+    changes = [f"{key} was {before[key]}, is {now[key]}" for key in changed]
     return [f"Since this run began: {'; '.join(changes)}."] if changes else []
 
 

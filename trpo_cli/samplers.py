@@ -130,7 +130,7 @@ class SinglePath:
     def __call__(
         self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
     ) -> tuple[Batch, Stats]:
-        roll = self.paths(sim, policy, theta, seed, iteration, world)
+        roll, dropped = self.paths(sim, policy, theta, seed, iteration, world)
         advantages = self.advantages(roll, world)
         old, actions = (torch.from_numpy(x).to(theta.device) for x in (roll.params, roll.actions))
         batch = Batch(
@@ -143,20 +143,24 @@ class SinglePath:
             n_states=int(world.sums(len(advantages))[0]),
             paths=Paths(roll.lane, roll.rewards.sum(0)),
         )
-        return batch, episode_stats(roll, self.step_limit, world)
+        stats = episode_stats(roll, self.step_limit, world)
+        stats["collect/sim_steps"] += dropped
+        return batch, stats
 
-    def paths(self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World) -> Rollout:
-        """This worker's share of the batch's episodes."""
+    def paths(
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
+    ) -> tuple[Rollout, int]:
+        """This worker's share of the batch's episodes, and the steps all workers simulated beyond the budget."""
 
         def run(lanes: range) -> Rollout:
             return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit)
 
         least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
         if self.steps_per_iteration is None:
-            return run(world.share(max(round(self.n_paths * self.scale), least)))
+            return run(world.share(max(round(self.n_paths * self.scale), least))), 0
         budget = max(round(self.steps_per_iteration * self.scale), 1)
         waves: list[Rollout] = []
-        n_lanes = steps = 0
+        n_lanes = steps = dropped = 0
         while steps < budget:
             # As many lanes as the mean length so far says are missing: the same waves for any number of workers.
             mean_length = steps / n_lanes if n_lanes else self.step_limit
@@ -167,8 +171,9 @@ class SinglePath:
             needed = max(first_until(lengths.tolist(), budget - steps), least - n_lanes)
             waves.append(first_lanes(part, min(max(needed - share.start, 0), len(share))))
             steps += int(lengths[:needed].sum())
+            dropped += int(lengths[needed:].sum())
             n_lanes += wave
-        return joined(waves)
+        return joined(waves), dropped
 
     def advantages(self, roll: Rollout, world: World) -> NDArray[np.float64]:
         """Reward-to-go less the time-dependent baseline, standardised: ``[M]``, one for each decision of ``roll``.

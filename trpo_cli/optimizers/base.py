@@ -1,6 +1,7 @@
 """What every update is: a pure function from a policy's parameters and a batch to new parameters and statistics."""
 
 from dataclasses import dataclass
+from math import nan
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,7 +67,7 @@ def refused(theta: Tensor, reason: str, gradient: Tensor) -> Updated:
             "update/accepted": False,
             "update/reason": reason,
             "update/backtracks": 0,
-            "update/cg_residual": 0.0,
+            "update/cg_residual": nan,  # nothing was solved
             "update/gradient_norm": float(gradient.norm()),
         },
     )

@@ -5,6 +5,7 @@ Section 6, point 3, and Appendix C.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -74,11 +75,11 @@ def fisher_matrix(
     world: World,
     metric: Metric,
 ) -> FisherMatrix:
-    """The Fisher matrix at ``theta`` on each (1 / ``fraction``)-th state of every worker, from a random one on."""
-    stride = max(round(1 / fraction), 1)
-    sample = batch.rows(slice(int(rng.integers(stride)) if stride > 1 else 0, None, stride))
-    if world.sums(len(sample.old))[0] == 0:  # fewer states than the stride: take them all
-        sample = batch
+    """The Fisher matrix at ``theta`` on a random ``fraction`` of every worker's states (Appendix C: 10%)."""
+    sample = batch
+    if fraction < 1:
+        n = len(batch.old)
+        sample = batch.rows(np.sort(rng.permutation(n)[: ceil(fraction * n)]))
     pieces = []
     for chunk in sample.chunks():
         linear = policy.linearize(theta, policy.tensor(chunk.obs))

@@ -22,6 +22,7 @@ from trpo_cli.reports.curves import (
     mean_and_error,
     swept_settings,
 )
+from trpo_cli.reports.records import records
 from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import count, markdown, write_csv
 
@@ -91,6 +92,7 @@ def report(runs: Sequence[Run], out: Path, against: Sequence[str], tasks: Sequen
     """Draw the figure into ``out`` and write the numbers behind it; return what to print.
 
     against: "iterations" gives ``figure4.png``, "sim_steps" ``figure4_sim_steps.png``. tasks: which panels.
+    ``figure4.csv`` holds every point, ``figure4.md`` the table and what each curve was run with.
     Raises ConfigError where no run is of one of them.
     """
     shown = [run for run in runs if run.task in tasks]
@@ -107,7 +109,10 @@ def report(runs: Sequence[Run], out: Path, against: Sequence[str], tasks: Sequen
         _draw_against_steps(plotted).savefig(out / "figure4_sim_steps.png", dpi=120)
     write_csv(out / "figure4.csv", ["task", "method", "seed", "iteration", "sim_steps", "score"], _points(plotted))
     summaries = [summarise(curve, published.get((curve.task, curve.method))) for curve in plotted]
-    return "\n".join([markdown(HEADERS, [line.cells() for line in summaries]), *_remarks(summaries, others)])
+    text = "\n".join([markdown(HEADERS, [line.cells() for line in summaries]), *_remarks(summaries, others)])
+    behind = f"# The curves of Figure 4 in numbers\n\n{text}\n\n# Their runs\n\n{records(plotted)}\n"
+    (out / "figure4.md").write_text(behind)
+    return text
 
 
 def summarise(curve: Curve, published: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> Summary:
