@@ -32,7 +32,7 @@ LAYERS = [
     {"optimizers.*"},
     {"algorithms", "input_range"},
     {"trainer"},
-    {"assembly", "workers", "evaluation"},
+    {"assembly", "sweeps", "workers", "evaluation"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,7 +1,8 @@
 """From a composed configuration to a run: builds and checks every part, then trains in this worker."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from trpo_cli.sims.base import Simulator
 from trpo_cli.trainer import Progress, train
 from trpo_cli.world import World
 
+GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
 Choices = Mapping[str, str]  # group: the option chosen for it
 
 
@@ -34,6 +36,7 @@ class Plan:
     """Everything a run needs, checked; the same in every worker."""
 
     directory: Path
+    command: str  # that composes this configuration
     config: dict[str, Any]
     sim: Simulator
     mlp: Mlp
@@ -51,18 +54,33 @@ class Plan:
         return PolicyUpdate(self.sim, policy, self.sampler, self.optimizer, self.seed)
 
 
-def plan(cfg: DictConfig, choices: Choices) -> Plan:
-    """Build and check every component of a composed configuration; ConfigError where one cannot work."""
+def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Plan:
+    """Build and check every component of a composed configuration; ConfigError where one cannot work.
+
+    overrides: the words of the command line, to refuse one that nothing would read.
+    """
     require_known_root(cfg)
+    for group in GROUPS:
+        if group not in choices:  # a list of options, which Hydra would lay over one another
+            raise ConfigError(
+                f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
+            )
     config = resolved(cfg)
     _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
     for key in ("iterations", "checkpoint_every"):
         _require(config[key] >= 1, key, config[key], "at least 1")
     _require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
     name = config["name"]
+    _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
     _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
-    sim, mlp, sampler, optimizer = (build(cfg[group], group) for group in ("env", "policy", "sampler", "optimizer"))
+    sim, mlp, sampler, optimizer = (build(cfg[group], group) for group in GROUPS)
     sampler.check(sim)
+    steps = getattr(sampler, "steps_per_iteration", None)
+    if steps is not None and any(word.startswith("sampler.n_paths=") for word in overrides):
+        raise ConfigError(
+            f"sampler.n_paths is not used while sampler.steps_per_iteration={steps} is set; "
+            "add sampler.steps_per_iteration=null"
+        )
     if isinstance(optimizer, Cem | Cma | RewardWeightedRegression) and not isinstance(sampler, SinglePath):
         raise ConfigError(
             f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
@@ -74,6 +92,7 @@ def plan(cfg: DictConfig, choices: Choices) -> Plan:
     method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
     return Plan(
         directory=Path(config["outputs"]) / name / choices["env"] / method / f"seed{config['seed']}",
+        command=" ".join(["trpo-train", *overrides]),
         config=config,
         sim=sim,
         mlp=mlp,
@@ -93,7 +112,9 @@ def _require(holds: bool, field: str, value: object, what: str) -> None:
 
 def _device(name: str) -> str:
     try:
-        torch.empty(0, device=name)
+        device = torch.device(name)
+        if device.type != "cuda" or torch.cuda.device_count() <= (device.index or 0):
+            torch.empty(0, device=name)  # not where it works: a process that has used CUDA cannot fork ones that do
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         because = f" ({reason})" if len(reason) < 100 else ""
@@ -101,32 +122,41 @@ def _device(name: str) -> str:
     return name
 
 
-def execute(plan: Plan, world: World) -> int:
+def execute(plan: Plan, world: World, asked: Callable[[], int]) -> int:
     """Train in this worker; the leader opens, writes and ends the run directory. Returns the exit status.
 
-    0: finished. 128 + n: stopped in order by signal n, the last state saved.
+    asked: the number of the signal that asked for a stop, 0 while there is none
+    0: finished. 128 + n: stopped in order by signal n, the last state saved. Else: refused by the leader.
     """
     torch.set_num_threads(1)
     if not world.leads:
-        progress = world.from_leader(Progress(0, 0, 0.0, {}))
-        if progress.iteration >= 0:
-            _train(plan, progress, world, None, lambda: False)
-        return 0
-    stop = StopRequest()
-    try:
+        start: Progress | int = world.from_leader(0)
+        if isinstance(start, int):
+            return start
+        return _status(_train(plan, start, world, None, asked), plan, asked)
+    with _refusals_told(world):
         log = _open(plan, world)
-    except BaseException:
-        world.from_leader(NO_RUN)
+    with log:
+        return _lead(plan, world, log, asked)
+
+
+@contextmanager
+def _refusals_told(world: World) -> Iterator[None]:
+    """Tell the other workers, which wait for a start, the exit status where the leader cannot give one."""
+    try:
+        yield
+    except BaseException as error:
+        world.from_leader(2 if isinstance(error, ConfigError) else 1)
         raise
-    with log, stop:
-        return _lead(plan, world, log, stop)
 
 
-NO_RUN = Progress(-1, 0, 0.0, {})  # what the leader tells the others where there is nothing to train
+def _status(progress: Progress, plan: Plan, asked: Callable[[], int]) -> int:
+    return 0 if progress.iteration >= plan.iterations else 128 + (asked() or signal.SIGTERM)
 
 
 def _open(plan: Plan, world: World) -> RunLog:
     info = run_info() | {
+        "command": plan.command,
         "workers": world.size,
         "n_parameters": plan.policy.n_parameters,
         "obs_dim": int(np.prod(plan.sim.obs_shape)),
@@ -146,19 +176,16 @@ def _finite(tree: Any) -> Any:
     return str(tree) if isinstance(tree, float) and not np.isfinite(tree) else tree
 
 
-def _lead(plan: Plan, world: World, log: RunLog, stop: "StopRequest") -> int:
+def _lead(plan: Plan, world: World, log: RunLog, asked: Callable[[], int]) -> int:
     """The leader's part of a run: find where it stands, train on, and say how it went."""
     done = log.finished
     if done is not None and done["iterations"] >= plan.iterations:
-        world.from_leader(NO_RUN)
+        world.from_leader(0)
         print(f"{log.directory} is finished ({done['iterations']} iterations, score {done['score']:.4g}).")
         print(_where_to_look(log.directory))
         return 0
-    try:
+    with _refusals_told(world):
         progress = _progress(log.resume(), plan)
-    except BaseException:
-        world.from_leader(NO_RUN)
-        raise
     world.from_leader(progress)
     with Display(plan.iterations, progress.iteration, _title(plan, world)) as display:
         for message in log.messages:
@@ -166,10 +193,10 @@ def _lead(plan: Plan, world: World, log: RunLog, stop: "StopRequest") -> int:
         if progress.iteration:
             display.message(f"resuming after iteration {progress.iteration - 1}")
         recorder = _Recorder(log, display)
-        progress = _train(plan, progress, world, recorder, lambda: stop.signal is not None)
+        progress = _train(plan, progress, world, recorder, asked)
     if progress.iteration < plan.iterations:
-        print(f"Stopped after iteration {progress.iteration - 1} of {plan.iterations}; the same command resumes.")
-        return 128 + (stop.signal or 0)
+        print(f"Stopped after {progress.iteration} of {plan.iterations} iterations; the same command resumes.")
+        return _status(progress, plan, asked)
     log.finish(
         {"iterations": progress.iteration, "sim_steps_total": progress.sim_steps_total, "time_s": progress.time_s}
         | {"score": recorder.score}
@@ -201,7 +228,7 @@ def _progress(checkpoint: State | None, plan: Plan) -> Progress:
 
 
 def _train(
-    plan: Plan, progress: Progress, world: World, recorder: "_Recorder | None", stop: Callable[[], bool]
+    plan: Plan, progress: Progress, world: World, recorder: "_Recorder | None", asked: Callable[[], int]
 ) -> Progress:
     """The loop, with the policy's input map taken out of the state and kept beside it."""
     inputs = {key: progress.state[key] for key in ("input_centre", "input_half_range")}
@@ -218,7 +245,7 @@ def _train(
         plan.checkpoint_every,
         world,
         recorder,
-        stop,
+        lambda: asked() != 0,
     )
 
 
@@ -227,7 +254,7 @@ class _Recorder:
 
     def __init__(self, log: RunLog, display: Display) -> None:
         self.constants: State = {}
-        self.score = float("nan")
+        self.score = log.last_row["collect/score"] if log.last_row else float("nan")
         self._log = log
         self._display = display
 
@@ -243,25 +270,3 @@ class _Recorder:
 
 def _cpu(value: Any) -> Any:
     return value.cpu() if isinstance(value, torch.Tensor) else value
-
-
-class StopRequest:
-    """Notes the first SIGINT or SIGTERM while it is entered; a second one ends the process at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number

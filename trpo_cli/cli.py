@@ -4,64 +4,133 @@ Exit status: 0 done, 2 bad input, 1 a run that cannot go on, 128 + n stopped by 
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # a worker is a core: more threads in each would only take turns
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in one sentence
 
 import hydra  # noqa: E402
+from hydra._internal.utils import get_args_parser  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.errors import MissingConfigException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
+from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from trpo_cli.config import conf_dir, register_schema  # noqa: E402
-from trpo_cli.errors import ConfigError, RunError  # noqa: E402
+from trpo_cli.config import conf_dir, explain_value, register_schema  # noqa: E402
+from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError  # noqa: E402
 from trpo_cli.sentences import explain  # noqa: E402
+from trpo_cli.sweeps import end_with, granted_cores, job_name, key_of, missing_launcher, swept_keys  # noqa: E402
+
+
+class JobError(RuntimeError):
+    """A job of a sweep failed, in whatever process, and has said why; its argument is the exit status."""
 
 
 def _job(cfg: DictConfig) -> None:
-    """One run; raises what main() turns into a sentence and an exit status."""
+    """One run; raises what `_verdict` turns into an exit status and a sentence."""
     from trpo_cli import assembly, workers
 
-    plan = assembly.plan(cfg, HydraConfig.get().runtime.choices)
-    status = workers.run(cfg.workers, lambda world: assembly.execute(plan, world))
+    context, cores = HydraConfig.get(), workers.available_cores()
+    words = list(context.overrides.task)
+    if context.mode == RunMode.MULTIRUN:
+        cores = granted_cores(context.launcher, cores)
+        words += [f"\"name='{cfg.name}'\""] if "=" in cfg.name else []
+
+    def prepare() -> tuple[int, assembly.Plan]:
+        plan = assembly.plan(cfg, context.runtime.choices, words)
+        return workers.n_workers(cfg.workers, cores), plan
+
+    n, plan = workers.agreed(prepare)
+    with workers.StopRequest() as stop:
+        status = workers.run(n, lambda world: assembly.execute(plan, world, stop))
     if status:
         raise SystemExit(status)
 
 
 def _hydra(job: Callable[[DictConfig], None]) -> None:
     """Compose the command line's configuration and run ``job`` on it, or on each of a sweep's."""
-    failure: list[Exception] = []
-
+    failures: list[Exception] = []
     composed = False
+    command, swept = os.getpid(), swept_keys(sys.argv[1:])
 
     def single_or_sweep(cfg: DictConfig) -> None:
         nonlocal composed
         composed = True
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if os.getppid() == command:  # one of joblib's processes, which share the terminal
+            end_with(command)
+            os.environ["TERM"] = "dumb"
         try:
-            job(cfg)
+            _one_of_many(cfg, job, swept) if sweep else job(cfg)
         except Exception as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # the sweeper goes on with the other jobs
-            failure.append(error)  # past Hydra, which would add lines of its own
+            if os.getpid() != command:
+                raise  # as launchers bring it home from processes of their own
+            failures.append(error)  # past Hydra, which would add lines of its own
 
+    if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
+        _refuse_in_group("torchrun starts the workers of one run: leave out -m, and call it once for each job")
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(single_or_sweep)()
+    except JobError as error:
+        failures.append(error)
     except Exception as error:
-        if composed:
-            raise
-        raise ConfigError(explain(error, conf_dir())) from error
-    if failure:
-        raise failure[0]
+        if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
+            raise  # from the job, or the disk's refusal of a sweep's folder
+        sentence = missing_launcher(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
+        _refuse_in_group(sentence)
+        raise ConfigError(sentence) from error
+    if failures:
+        raise failures[0]
+
+
+def _refuse_in_group(sentence: str) -> None:
+    """Raise a refusal in every member of torchrun's group; do nothing without one."""
+    if "RANK" in os.environ:
+        from trpo_cli.workers import agree
+
+        agree(ConfigError(sentence))
+
+
+def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> None:
+    """One job of a sweep, in a directory of its own; says what goes wrong when it does, and stops no other job."""
+    context = HydraConfig.get()
+    swept = swept | set(context.sweeper.get("params") or ())
+    overrides = [word for word in context.overrides.task if key_of(word) in swept]
+    cfg.name = job_name(cfg.name, overrides)
+    try:
+        job(cfg)
+    except Exception as error:
+        status, sentence = _verdict(error) or (1, f"{type(error).__name__}: {error}")
+        _say("trpo-train", f"{' '.join(overrides)}: {sentence}")
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(status) from error  # nobody is there for the other jobs' words either
+        raise JobError(status) from error
+
+
+def _require_known_flags() -> None:
+    """Refuse what Hydra's own parser would refuse with its whole usage."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(
+            f"{message}; write flags first, then key=value, for example -m seed=0,1; see trpo-train --help"
+        )
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args()
 
 
 def train() -> None:
     """``trpo-train [overrides]``."""
     register_schema()
     with _sentences("trpo-train"):
+        _require_known_flags()
         _hydra(_job)
 
 
@@ -82,18 +151,59 @@ def evaluate() -> None:
 @contextmanager
 def _sentences(command: str) -> Iterator[None]:
     """Turn what can go wrong into one sentence on the error stream and an exit status."""
-
-    def leave(status: int, sentence: str) -> None:
-        print(f"{command}: {sentence}", file=sys.stderr)
-        raise SystemExit(status)
-
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _at_once)
     try:
         yield
-    except ConfigError as error:
-        leave(2, str(error))
-    except RunError as error:
-        leave(1, str(error))
-    except OSError as error:
-        leave(1, f"cannot write to {error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        leave(130, "stopped at once; the last checkpoint is intact, the same command resumes")
+    except (Exception, Interrupted) as error:
+        if (verdict := _verdict(error)) is None:
+            raise
+        _leave(command, *verdict, everywhere=isinstance(error, RunError))
+
+
+def _at_once(number: int, frame: object) -> None:
+    """What a signal does while no run is there to save."""
+    raise Interrupted(number)
+
+
+def _verdict(error: BaseException) -> tuple[int, str] | None:
+    """Exit status and sentence for what can go wrong; None for what should not."""
+    if isinstance(error, ConfigError):
+        return 2, str(error)
+    if isinstance(error, OmegaConfBaseException):
+        return 2, explain_value(error)
+    if isinstance(error, RunError):
+        return 1, str(error)
+    if isinstance(error, JobError):
+        return error.args[0], "not every job of the sweep has finished; the same command runs what is missing"
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE, f"standard output was closed; {INTACT}"
+    if isinstance(error, OSError):
+        return 1, f"cannot write to {error.filename or 'standard output'}: {error.strerror}"
+    if isinstance(error, Interrupted):
+        return 128 + error.args[0], f"stopped at once; {INTACT}"
+    return None
+
+
+def _leave(command: str, status: int, sentence: str, everywhere: bool = False) -> NoReturn:
+    """End with ``status`` and a sentence, which in a group of torchrun's the leader says unless all are to."""
+    grouped = "RANK" in os.environ
+    if everywhere or not grouped or _leads_group():
+        _say(command, sentence)
+    if status == 128 + signal.SIGPIPE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python has yet to flush
+    if grouped:
+        sys.stdout.flush()
+        os._exit(status)  # an ordinary exit trips over the threads of a broken group now and then
+    raise SystemExit(status)
+
+
+def _leads_group() -> bool:
+    from trpo_cli.workers import speaks
+
+    return speaks()
+
+
+def _say(command: str, sentence: str) -> None:
+    with suppress(OSError):  # nobody listens
+        print(f"{command}: {sentence}", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """The typed root of the configuration, where ``conf/`` is, and the way from a YAML node to the component it names."""
 
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.errors import ConfigError
@@ -119,7 +120,11 @@ def build(node: DictConfig, group: str) -> Any:
         known = [field.name for field in fields(cls)]
         if unknown := [key for key in values if key not in known]:
             raise ConfigError(unknown_key(f"{group}.{unknown[0]}", [f"{group}.{key}" for key in known]))
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+        typed = OmegaConf.structured(cls)
+        with read_write(typed):
+            for key, value in values.items():
+                typed[key] = value
+        return OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_value(error, group)) from error
 
@@ -137,18 +142,43 @@ def _component(target: str, group: str) -> type:
 
 
 def require_known_root(cfg: DictConfig) -> None:
-    """Refuse keys at the root that no one reads; Hydra lets ``+key=…`` past the schema."""
-    known = [field.name for field in fields(Root)]
-    for key in cfg:
+    """Refuse keys that no one reads, and missing ones: Hydra lets ``+key=…`` and ``~key`` past the schema."""
+    try:
+        _require_keys(cfg, Root, "")
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_value(error)) from error
+
+
+def _require_keys(node: DictConfig, schema: type, prefix: str) -> None:
+    known = [prefix + field.name for field in fields(schema)]
+    for key in [f"{prefix}{name!s}" for name in node]:
         if key not in known:
-            raise ConfigError(unknown_key(str(key), known))
+            raise ConfigError(unknown_key(key, known))
+    for field in fields(schema):
+        if field.name not in node.keys() or OmegaConf.is_missing(node, field.name):  # noqa: SIM118 - missing are keys
+            raise ConfigError(f"{prefix}{field.name} has no value; set {prefix}{field.name}=…")
+        if is_dataclass(field.type):
+            _require_keys(node[field.name], field.type, f"{prefix}{field.name}.")  # type: ignore[arg-type]
 
 
 def unknown_key(key: str, known: list[str]) -> str:
     """One sentence about a key that does not exist, with the nearest one that does."""
-    near = get_close_matches(key, known, 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else "known here: " + ", ".join(known) + "."
+    names = {name.rpartition(".")[2]: name for name in known}
+    near = get_close_matches(key.rpartition(".")[2], names, 1, 0.5)
+    hint = f"did you mean {names[near[0]]}?" if near else "known here: " + ", ".join(known)
     return f"{key} does not exist; {hint}"
+
+
+# What OmegaConf says: what it means to whoever wrote the value.
+_COMPLAINTS = {
+    "could not be converted to Integer": "is not a whole number",
+    "could not be converted to Float": "is not a number",
+    "is not a valid bool": "is neither true nor false",
+    "is not Optional|Incompatible value 'None'|NoneType is not a subclass": "cannot be: it needs a value",
+    "is not a ListConfig": "is not a list; write {key}=[{value}]",
+    "Cannot convert '.*' to string": "is not a word",
+    "is not a subclass of": "is not a section of keys; set {key}.…=… for each key",
+}
 
 
 def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
@@ -157,9 +187,24 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
     if prefix and not key.startswith(prefix):
         key = f"{prefix}.{key}" if key else prefix
     reason = str(error.msg or error).splitlines()[0].rstrip(".")
-    if "MISSING" in type(error).__name__.upper() or "Missing mandatory value" in reason:
+    if "MISSING" in type(error).__name__.upper() or "missing mandatory value" in reason.lower():
         return f"{key} has no value; set {key}=…"
+    for said, meant in _COMPLAINTS.items():
+        if re.search(said, reason) and not reason.startswith("While dereferencing"):
+            value = shown(error.value)
+            return f"{key}={value} {meant.format(key=key, value=value)}"
+    if "Cannot merge" in reason:
+        return f"{key} is a list, or a section of keys, and cannot become the other"
+    if "does not support deletion" in reason:
+        return f"{key} cannot be taken out; set {key}=… to another value"
+    if found := re.search("Interpolation key '(.*)' not found", reason):
+        return f"{key} refers to ${{{found.group(1)}}}, which does not exist"
     return f"{key}: {reason}"
+
+
+def shown(value: object) -> str:
+    """A value as it is written on the command line."""
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

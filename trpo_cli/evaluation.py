@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
-from trpo_cli.config import build, explain_value
+from trpo_cli.config import build, explain_value, unknown_key
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.policies import InputMap, MlpPolicy
 from trpo_cli.rollouts import Rollout
@@ -35,9 +35,17 @@ class Request:
 
 def parse(words: list[str]) -> Request:
     """The request in ``key=value`` words; ConfigError where one cannot be read."""
+    known = list(Request.__dataclass_fields__)
+    typed = OmegaConf.structured(Request)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Request), OmegaConf.from_dotlist(words))
-        request: Request = OmegaConf.to_object(merged)  # type: ignore[assignment]
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise ConfigError(f"{word} is no key=value; for example: {USAGE}")
+            if key not in known:
+                raise ConfigError(f"{unknown_key(key, known)}; for example: {USAGE}")
+            typed[key] = None if value == "null" else value
+        request: Request = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(f"{explain_value(error)}; for example: {USAGE}") from error
     if request.episodes < 1:

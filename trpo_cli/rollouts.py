@@ -6,6 +6,7 @@ no mask enters a recursion. What a lane saw is stored packed, one row a decision
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trpo_cli.errors import RunError
-from trpo_cli.policies import Policy
+from trpo_cli.policies import Acting, Policy
 from trpo_cli.sims.base import Simulator
 
 
@@ -36,16 +37,21 @@ class PolicyActor:
     theta: Tensor
     greedy: bool = False  # take the distribution's mode; the noise is not used
 
-    @torch.inference_mode()
     def __call__(
         self, obs: NDArray[np.generic], lanes: NDArray[np.intp], noise: NDArray[np.float32]
     ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-        theta = self.theta if self.theta.dim() == 1 else self.theta[torch.from_numpy(lanes)]
-        x = self.policy.tensor(obs)
-        params = self.policy.params(theta, x)
+        if self._in_numpy is not None:
+            return self._in_numpy(obs, noise)
+        every_lane = self.theta.dim() == 1 or len(lanes) == len(self.theta)
+        theta = self.theta if every_lane else self.theta[torch.from_numpy(lanes)]
+        params = self.policy.params(theta, self.policy.tensor(obs))
         dist = self.policy.dist
         actions = dist.mode(params) if self.greedy else dist.sample(params, torch.from_numpy(noise).to(params))
         return params.cpu().numpy(), actions.cpu().numpy()
+
+    @cached_property
+    def _in_numpy(self) -> Acting | None:
+        return None if self.greedy or self.theta.dim() > 1 else self.policy.acting(self.theta)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Rollout:
         return int(self.lengths.sum())
 
 
+@torch.inference_mode()
 def rollout(
     sim: Simulator,
     act: Actor,

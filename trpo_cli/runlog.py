@@ -168,6 +168,13 @@ class RunLog:
         with disk(self.directory):
             return read_json(self.directory / DONE)
 
+    @property
+    def last_row(self) -> dict[str, Any] | None:
+        """The last row written, None where there is none."""
+        with disk(self.directory):
+            rows = (self.directory / PROGRESS).read_bytes().splitlines()
+        return json.loads(rows[-1]) if rows else None
+
     def close(self) -> None:
         """Gives the directory back; safe to call twice."""
         if self._mirror is not None:

@@ -43,12 +43,12 @@ def train(
     recorder: Recorder | None,
     stop: Callable[[], bool],
 ) -> Progress:
-    """Iterate from ``progress`` until ``iterations`` are done or the leader's ``stop()`` is true; where it ended.
+    """Iterate from ``progress`` until ``iterations`` are done or any worker's ``stop()`` is true; where it ended.
 
     recorder: the leader's; None in the other workers. Whatever ends the loop in order, the last state is saved.
     """
     saved = progress.iteration
-    while progress.iteration < iterations and not world.from_leader(stop()):
+    while progress.iteration < iterations and not world.maximum(stop()):
         start = perf_counter()
         state, stats = algorithm.iterate(progress.state, progress.iteration, world)
         progress = Progress(

@@ -1,31 +1,53 @@
 """Starts and supervises the workers of one machine, or joins those that torchrun started.
 
-The command itself only waits: it forks the workers, passes signals on to the leader, and ends them all when one dies.
+The command itself only waits: it forks the workers, shows the leader the signals that ask for a stop, and ends all
+workers when one dies. How long things may take:
+
+- A stop that was asked for (Ctrl-C, SIGTERM, SIGHUP): until the iteration is done and saved. A second signal, half a
+  second later or more, ends everything at once and loses the iterations since the last checkpoint.
+- A worker that died: the others have ``GRACE_S`` to notice, then they are killed.
+- A command that died: its workers die with it, wherever they are.
+- A worker that is stopped (SIGSTOP, Ctrl-Z) or stuck: for ever, as nothing tells it from one that simulates for hours.
+  In a group of torchrun's, `torch.distributed` gives up after half an hour of waiting.
 """
 
 import ctypes
+import errno
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from multiprocessing import get_context
+from contextlib import suppress
+from datetime import timedelta
+from math import inf
+from mmap import mmap
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from trpo_cli.errors import ConfigError, RunError
+from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError
 from trpo_cli.world import World
 
-GRACE_S = 3.0  # for the others to end by themselves once one worker has died
+GRACE_S = 5.0  # for the other workers to end by themselves once one has ended
+INSIST_S = 0.5  # a signal this soon after the first is the same wish: timeout(1) and torchrun send it twice
+NO_LIMIT = timedelta(days=365)  # of waiting for a worker of this machine, whose death is noticed otherwise
 PR_SET_PDEATHSIG = 1  # prctl: the kernel's signal to a process whose parent died
 
+Plan = TypeVar("Plan")
 Body = Callable[[World], int]  # what every worker runs; its exit status
+
+
+class LostWorkerError(RunError):
+    """An exchange with another worker failed: seldom the cause, as a rule the consequence of its death."""
 
 
 def available_cores() -> int:
@@ -33,10 +55,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def n_workers(setting: object) -> int:
-    """The number of workers that ``workers=`` asks for on this machine."""
+def n_workers(setting: object, cores: int) -> int:
+    """The number of workers that ``workers=`` asks for: ``auto`` is one for each of ``cores``, or torchrun's."""
+    if under_torchrun():
+        size = os.environ["WORLD_SIZE"]
+        if setting != "auto":
+            raise ConfigError(f"workers={setting}: torchrun has started {size} and decides; leave workers out")
+        return int(size)
     if setting == "auto":
-        return available_cores()
+        return cores
     if isinstance(setting, bool) or not isinstance(setting, int) or setting < 1:
         raise ConfigError(f"workers={setting} must be auto or a whole number >= 1")
     return setting
@@ -47,119 +74,261 @@ def under_torchrun() -> bool:
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
-def run(setting: object, body: Body) -> int:
-    """Run ``body`` in every worker and return the leader's exit status; RunError where a worker died."""
+def speaks() -> bool:
+    """True in the one process of torchrun's group that says what all of them have to say; without a group, here."""
+    return not under_torchrun() or os.environ["RANK"] == "0"
+
+
+def run(n: int, body: Body) -> int:
+    """Run ``body`` in ``n`` workers, or in those of torchrun; returns its exit status (the leader's).
+
+    Whatever goes wrong is raised as ConfigError, RunError or BrokenPipeError (standard output is gone); a signal that
+    ends everything at once as Interrupted.
+    """
     if under_torchrun():
-        return _in_group(body)
-    n = n_workers(setting)
-    return body(World()) if n == 1 else _forked(n, body)
+        return _guarded(lambda: _in_group(body))
+    return _guarded(lambda: body(World())) if n == 1 else _forked(n, body)
+
+
+class StopRequest:
+    """Signals that ask for a stop, while it is entered: the first is noted, a later one ends the command at once.
+
+    Called, it returns the noted signal's number, or 0: in the workers that are forked meanwhile too.
+    """
+
+    def __init__(self) -> None:
+        self._noted = mmap(-1, 1)  # shared with the workers
+        self._command = os.getpid()
+        self._since = inf
+        self._handlers: dict[int, Any] = {}
+
+    def __call__(self) -> int:
+        return self._noted[0]
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
+            self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            # The command is on its way out once it was asked: no further signal may disturb that.
+            signal.signal(number, signal.SIG_IGN if self() else handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._noted[0] = self._noted[0] or number
+        if os.getpid() != self._command:
+            return  # a worker, which a terminal's Ctrl-C reaches as well
+        if monotonic() - self._since > INSIST_S:
+            for taken in self._handlers:
+                signal.signal(taken, signal.SIG_IGN)
+            raise Interrupted(number)
+        if self._since == inf:
+            self._since = monotonic()
+            if speaks():
+                with suppress(OSError):  # not print, which may be at work where the signal came
+                    os.write(2, b"\nStopping after this iteration; once more stops at once.\n")
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """``work()``, with whatever goes wrong in it as one of the three exceptions that ``run`` raises."""
+    try:
+        status = work()
+        sys.stdout.flush()
+    except (ConfigError, RunError, BrokenPipeError):
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+            raise BrokenPipeError(errno.EPIPE, "standard output was closed") from error  # rich's way to say it
+        if os.environ.get("TRPO_TRACEBACK"):
+            traceback.print_exception(error)
+        raise _failure(error) from error
+    return status
+
+
+def _failure(error: BaseException) -> RunError:
+    """What failed where, in one sentence."""
+    world = World()
+    who = f"worker {world.rank} of {world.size}" if world.size > 1 else "the run"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    file = Path(where.filename)
+    if file.parts[-3:-1] == ("torch", "distributed") and isinstance(error, RuntimeError):
+        return LostWorkerError(f"{who} lost the connection to another; {INTACT}")
+    what = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])[:300].removesuffix(": ")
+    return RunError(f"{who} failed: {what} ({file.name}:{where.lineno}); {INTACT}")
+
+
+def agree(refusal: ConfigError | None) -> None:
+    """In a group of torchrun's, which it joins, raise any member's refusal in all of them; else do nothing."""
+    if not under_torchrun():
+        return
+    _join()
+    world = World()
+    refusals = [error for error in world.gather_objects(refusal) if error is not None]
+    if refusals:
+        _leave_after_leader(world)
+        raise refusals[0]
+
+
+def agreed(prepare: Callable[[], Plan]) -> Plan:
+    """What ``prepare`` returns; what it refuses in one member of torchrun's group is refused in all."""
+    try:
+        plan = prepare()
+    except ConfigError as error:
+        agree(error)
+        raise
+    agree(None)
+    return plan
+
+
+def _join() -> None:
+    if not dist.is_initialized():
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            _die_with(os.getppid())
+        dist.init_process_group("gloo")
+
+
+def _leave_after_leader(world: World) -> None:
+    """Wait for the leader's end: torchrun ends it when another member fails, and it has yet to save or speak."""
+    if not world.leads:
+        with suppress(RuntimeError):
+            world.sums(0.0)  # the leader takes no part, so its end breaks this off
 
 
 def _in_group(body: Body) -> int:
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    return body(World())
+    _join()
+    world = World()
+    status = body(world)
+    if status:
+        _leave_after_leader(world)
+    dist.destroy_process_group()
+    return status
 
 
 def _forked(n: int, body: Body) -> int:
     context = get_context("fork")
     reports = context.SimpleQueue()
     sys.stdout.flush()
-    with tempfile.TemporaryDirectory(prefix="trpo-") as folder:
-        url = (Path(folder) / "rendezvous").as_uri()
-        workers = [
-            context.Process(target=_worker, args=(rank, n, url, os.getpid(), body, reports), daemon=True)
-            for rank in range(n)
-        ]
-        handlers = {}
-        try:
-            for worker in workers:
-                worker.start()
-            handlers = {s: signal.signal(s, _forward_to(workers[0])) for s in (signal.SIGINT, signal.SIGTERM)}
-            dead = _first_failure(workers)
-            if dead is not None:
-                _end(workers, GRACE_S)
-        finally:
-            for s, handler in handlers.items():
-                signal.signal(s, handler)
-            _end(workers, 0.0)
-    told: dict[int, Exception] = {}
-    while not reports.empty():
-        rank, error = reports.get()
-        told[rank] = error
-    if dead is None:
-        return workers[0].exitcode or 0
-    rank, exitcode = dead
-    if isinstance(told.get(rank), ConfigError):
-        raise told[rank]
-    if exitcode >= 128:  # the leader stopped in order because it was asked to
-        return exitcode
-    what = (
-        f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"failed: {told.get(rank, 'no reason')}"
-    )
-    raise RunError(f"worker {rank} of {n} {what}; the last checkpoint is intact, the same command resumes")
-
-
-def _forward_to(leader: BaseProcess) -> Callable[[int, Any], None]:
-    def forward(number: int, frame: Any) -> None:
-        if leader.pid is not None and leader.is_alive():
-            os.kill(leader.pid, number)
-
-    return forward
-
-
-def _first_failure(workers: list[BaseProcess]) -> tuple[int, int] | None:
-    """Wait for all workers; rank and exit status of the first that ended badly, as soon as it did."""
-    running = {worker.sentinel: rank for rank, worker in enumerate(workers)}
-    while running:
-        for sentinel in wait(list(running)):
-            rank = running.pop(sentinel)  # type: ignore[arg-type]
-            workers[rank].join()
-            code = workers[rank].exitcode
-            if code:
-                return rank, code
-    return None
-
-
-def _end(workers: list[BaseProcess], grace: float) -> None:
-    """Give the workers ``grace`` seconds to end, then kill what is left."""
-    deadline = monotonic() + grace
-    for worker in workers:
-        if worker.pid is not None:
-            worker.join(max(deadline - monotonic(), 0.0))
-    for worker in workers:
-        if worker.pid is not None and worker.is_alive():
-            worker.kill()
-            worker.join()
-
-
-def _worker(rank: int, size: int, url: str, parent: int, body: Body, reports: Any) -> None:
-    """One worker process, in a process group of its own: Ctrl-C reaches the command, which tells the leader."""
-    _die_with(parent)
-    os.setpgid(0, 0)
-    for s in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(s, signal.SIG_IGN)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    folder = Path(tempfile.mkdtemp(prefix="trpo-"))
+    workers: list[BaseProcess] = [
+        context.Process(target=_worker, args=(rank, n, folder, os.getpid(), body, reports), daemon=True)
+        for rank in range(n)
+    ]
     try:
-        dist.init_process_group("gloo", init_method=url, rank=rank, world_size=size)
-        status = body(World())
+        _start(workers)
+        codes = _supervise(workers)
+    finally:
+        _end(workers)
+        shutil.rmtree(folder, ignore_errors=True)
+        _mend_terminal(workers[0])
+    told: list[Exception] = []
+    while not reports.empty():
+        told.append(reports.get())
+    return _verdict(codes, told)
+
+
+def _start(workers: list[BaseProcess]) -> None:
+    for k, worker in enumerate(workers):
+        try:
+            worker.start()
+        except OSError as error:
+            reason = f"only {k} could be started ({error.strerror})"
+            raise RunError(f"workers={len(workers)}: {reason}; use fewer") from error
+
+
+def _supervise(workers: list[BaseProcess]) -> list[int | None]:
+    """Wait until the leader has ended or any worker has failed, then end all; exit codes, None for the killed ones."""
+    running = {worker.sentinel: worker for worker in workers}
+    failed = False
+    while workers[0].sentinel in running and not failed:
+        for sentinel in wait(list(running)):
+            worker = running.pop(sentinel)  # type: ignore[arg-type]
+            worker.join()
+            failed |= not _in_order(worker.exitcode)
+    deadline = monotonic() + GRACE_S
+    for worker in workers:
+        worker.join(max(deadline - monotonic(), 0.0))
+    codes = [worker.exitcode for worker in workers]
+    _end(workers)
+    return codes
+
+
+def _in_order(code: int | None) -> bool:
+    """True for the exit status of a worker that finished, or stopped because it was asked to."""
+    return code is not None and (code == 0 or code >= 128)
+
+
+def _verdict(codes: list[int | None], told: list[Exception]) -> int:
+    """The leader's exit status, or the cause of what went wrong, raised.
+
+    codes: exit code of each worker, None for one that did not end by itself; told: the workers' reports, earliest first
+    """
+    if _in_order(codes[0]):
+        return codes[0] or 0
+    for error in told:
+        if not isinstance(error, LostWorkerError):
+            raise error
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            reason = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+            raise RunError(f"worker {rank} of {len(codes)} was killed by {name}{reason}; {INTACT}")
+    if told:
+        raise told[0]
+    rank, code = next((rank, code) for rank, code in enumerate(codes) if not _in_order(code))
+    raise RunError(f"worker {rank} of {len(codes)} ended with status {code}; {INTACT}")
+
+
+def _end(workers: list[BaseProcess]) -> None:
+    """Kill the workers that are still there."""
+    started = [worker for worker in workers if worker.pid is not None]
+    for worker in started:
+        worker.kill()
+    for worker in started:
+        worker.join()
+
+
+def _mend_terminal(leader: BaseProcess) -> None:
+    """Show the cursor again, which a killed leader's progress bar has hidden, on a line of its own."""
+    if (leader.exitcode or 0) < 0 and sys.stdout.isatty():
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), b"\r\x1b[2K\x1b[?25h")
+
+
+def _worker(rank: int, size: int, folder: Path, parent: int, body: Body, reports: Any) -> None:
+    """One worker process, from its fork to its end."""
+    _die_with(parent)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+
+    def work() -> int:
+        rendezvous = (folder / "rendezvous").as_uri()
+        dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size, timeout=NO_LIMIT)
+        world = World()
+        world.sums(0.0)  # all have met
+        shutil.rmtree(folder, ignore_errors=True)  # now, as nobody could after a kill -9
+        status = body(world)
         dist.destroy_process_group()
-    except (ConfigError, RunError) as error:
-        reports.put((rank, error))
-        status = 2 if isinstance(error, ConfigError) else 1
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        reports.put((rank, RunError(f"{type(error).__name__}: {error} ({place})")))
+        return status
+
+    try:
+        status = _guarded(work)
+    except BaseException as error:
+        told = error if isinstance(error, ConfigError | RunError | BrokenPipeError) else _failure(error)
+        reports.put(type(told)(str(told)[:900]))  # short: a pipe takes that whole or not at all
         status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(status)  # nothing of the parent's, which this process is a copy of, is to be cleaned up here
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, however that happens (Linux)."""
+    """Have this process killed when its parent dies, however that happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    elif (command := parent_process()) is not None:
+        Thread(target=lambda: (command.join(), os._exit(1)), daemon=True).start()
     if os.getppid() != parent:  # it died before the call
         os._exit(1)

@@ -23,6 +23,7 @@ from trpo_cli.policies import Policy
 from trpo_cli.world import World
 
 Floats = NDArray[np.float64]
+Place = tuple[int, int]  # a state of the batch: worker, row
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,20 @@ class MaxKl:
         """The maximiser ``[D]`` of gᵀx under every state's constraint, its working set's size, the rounds taken."""
         g = gradient.double().cpu().numpy()
         x = g
-        factors: list[Floats] = []
-        multipliers = np.zeros(0)
+        working: dict[Place, tuple[Floats, float]] = {}  # state: its factor and its multiplier
         for rounds in range(self.max_rounds):  # noqa: B007 - the count is part of the answer
-            worst, new = constraints.most_violated(x, self.states_per_round)
-            if factors and worst <= (1 + self.tolerance) * self.kl_limit:
+            worst, found = constraints.most_violated(x, self.states_per_round)
+            new = {place: (factor, 0.0) for place, factor in found if place not in working}
+            if working and (worst <= (1 + self.tolerance) * self.kl_limit or not new):
                 break
-            factors += new
-            multipliers = np.concatenate([multipliers, np.zeros(len(new))])
-            x, multipliers = self._solve_dual(np.stack(factors), multipliers, g)
-            keep = multipliers > 1e-7 * multipliers.max()
-            factors, multipliers = [f for f, k in zip(factors, keep, strict=True) if k], multipliers[keep]
+            working |= new
+            factors, start = (list(part) for part in zip(*working.values(), strict=True))
+            x, multipliers = self._solve_dual(np.stack(factors), np.array(start), g)
+            solved = zip(working, factors, multipliers, strict=True)
+            working = {place: (f, m) for place, f, m in solved if m > 1e-7 * multipliers.max()}
         worst, _ = constraints.most_violated(x, 1)
         x = x * sqrt(self.kl_limit / worst)
-        return torch.as_tensor(x).to(gradient), len(factors), rounds
+        return torch.as_tensor(x).to(gradient), len(working), rounds
 
     def _solve_dual(self, factors: Floats, start: Floats, g: Floats) -> tuple[Floats, Floats]:
         """Minimise ½ gᵀH⁻¹g + δ Σλ over λ ≥ 0 with H = Σ λ_s (B_sᵀB_s + εI); x = H⁻¹g is the primal solution.
@@ -107,15 +108,15 @@ class MaxKl:
             g_h_g = (g_squared - along @ weights) / s
             x_squared = (g_squared - 2 * along @ weights + weights @ gram @ weights) / s**2
             quadratic = 0.5 * ((images**2).reshape(n, p).sum(1) + self.ridge * x_squared)
-            return 0.5 * g_h_g / unit + self.kl_limit * scaled.sum(), self.kl_limit - quadratic
+            return 0.5 * g_h_g / (unit * self.kl_limit) + scaled.sum(), 1 - quadratic / self.kl_limit
 
         # The size of the multipliers if all states shared one: it makes the problem's numbers about one.
         unit = sqrt(g_squared / (2 * self.kl_limit * (np.trace(gram) / n + self.ridge)))
         begin = np.maximum(start / unit, 0.01 / n)
         bounds = [(1e-12, None)] * n  # H must stay positive
-        result = minimize(
-            dual, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500, "ftol": 1e-13}
-        )
+        # The gradient is what is left of each constraint, as a fraction of δ.
+        options = {"maxiter": 500, "ftol": 1e-15, "gtol": 0.1 * self.tolerance}
+        result = minimize(dual, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         multipliers = result.x * unit
         weights, s, _ = solution(multipliers)
         return (g - rows.T @ weights) / s, multipliers
@@ -128,17 +129,18 @@ class Constraints:
         self._policy, self._theta, self._batch, self._ridge, self._world = policy, theta, batch, ridge, world
         self._pieces = [policy.linearize(theta, policy.tensor(chunk.obs)) for chunk in batch.chunks()]
 
-    def most_violated(self, x: Floats, n: int) -> tuple[float, list[Floats]]:
-        """The largest ½ xᵀ(A_s + εI)x of all workers' states, and the factors B_s ``[P, D]`` of the n largest."""
+    def most_violated(self, x: Floats, n: int) -> tuple[float, list[tuple[Place, Floats]]]:
+        """The largest ½ xᵀ(A_s + εI)x of all workers' states, and place and factor B_s ``[P, D]`` of the n largest."""
         step = torch.as_tensor(x).to(self._theta)
         values = [torch.zeros(0, dtype=torch.float64)]
         for piece in self._pieces:
             image = piece.jvp(step)
             values.append((0.5 * image * self._policy.dist.fisher_product(piece.params, image)).sum(1).double().cpu())
         mine, rows = torch.cat(values).topk(min(n, len(self._batch.old)))
-        found = list(zip(mine.tolist(), [self._factor(int(row)) for row in rows], strict=True))
+        places = [(self._world.rank, int(row)) for row in rows]
+        found = [(value, (place, self._factor(place[1]))) for value, place in zip(mine.tolist(), places, strict=True)]
         everyone = sorted(chain(*self._world.gather_objects(found)), key=lambda item: -item[0])[:n]
-        return everyone[0][0] + 0.5 * self._ridge * float(x @ x), [factor for _, factor in everyone]
+        return everyone[0][0] + 0.5 * self._ridge * float(x @ x), [state for _, state in everyone]
 
     def _factor(self, row: int) -> Floats:
         """B ``[P, D]`` of one state with BᵀB = JᵀMJ, by the square root of M."""

@@ -127,10 +127,10 @@ class Locomotion:
         """``frame_skip`` simulator steps from ``states`` `[n, S]` with ``actions`` `[n, A]` held."""
         if len(states) == 0:  # mujoco.rollout crashes on an empty batch
             return Step(np.copy(states), np.zeros(0), np.zeros(0, dtype=bool))
-        controls = np.clip(actions, self.action_space.low, self.action_space.high)
+        controls = np.minimum(np.maximum(actions, self.action_space.low), self.action_space.high)
         new_states, forces = self._engine.advance(states, controls)
-        unstable = ~(np.abs(new_states) < _UNSTABLE).all(axis=1)  # also true of NaN
-        if unstable.any():
+        unstable = _unstable(new_states)
+        if unstable is not None:
             new_states[unstable] = states[unstable]
             forces[unstable] = 0.0
         healthy = self._healthy(new_states)
@@ -139,13 +139,26 @@ class Locomotion:
         rewards -= self.control_cost * np.square(efforts).sum(axis=1)
         if self.impact_cost > 0:
             rewards -= self.impact_cost * np.square(forces).sum(axis=2).mean(axis=1)
+        if unstable is None:
+            return Step(new_states, rewards, ~healthy)
         rewards[unstable] = 0.0
         return Step(new_states, rewards, unstable | ~healthy)
 
     def _healthy(self, states: Floats) -> NDArray[np.bool_]:
         """Whether each of ``states`` `[n, S]` lies strictly within the healthy ranges, `[n]`."""
-        healthy = _within(states[:, 2], self.healthy_height) & _within(states[:, 3], self.healthy_angle)
-        return healthy & _within(states[:, 3:], self.healthy_state).all(axis=1)
+        low, high = self._healthy_box
+        if low.max() == -math.inf and high.min() == math.inf:
+            return np.ones(len(states), dtype=bool)
+        values = states[:, 2:]
+        return np.all((low < values) & (values < high), axis=1)
+
+    @cached_property
+    def _healthy_box(self) -> tuple[Floats, Floats]:
+        """Bounds of every position and velocity but the first position, `[n_state - 1]` each."""
+        low, high = (np.full(self.n_state - 1, bound) for bound in self.healthy_state)
+        low[0], high[0] = self.healthy_height
+        low[1], high[1] = max(low[1], self.healthy_angle[0]), min(high[1], self.healthy_angle[1])
+        return low, high
 
     @cached_property
     def _engine(self) -> "_Engine":
@@ -239,8 +252,11 @@ def _silence_mujoco() -> None:
     config.set()
 
 
-def _within(values: Floats, bounds: Sequence[float]) -> NDArray[np.bool_]:
-    return (bounds[0] < values) & (values < bounds[1])
+def _unstable(states: Floats) -> NDArray[np.bool_] | None:
+    """Which of ``states`` `[n, S]` have blown up, `[n]`; None where, as nearly always, none has."""
+    if np.abs(states).max() < _UNSTABLE:  # false of NaN
+        return None
+    return ~np.all(np.abs(states) < _UNSTABLE, axis=1)
 
 
 def _check_one_of(name: str, value: str, choices: Sequence[str]) -> None:

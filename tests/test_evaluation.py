@@ -1,0 +1,146 @@
+"""Laws of trpo-eval: it scores the policy that was trained, over episodes that its seed decides."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from composed import executed, planned
+
+from trpo_cli import cli
+from trpo_cli.errors import ConfigError
+from trpo_cli.evaluation import USAGE, Request, evaluate, parse, trained
+from trpo_cli.seeding import generator
+
+LIMIT = 60
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a small policy that has learnt a little."""
+    words = ("iterations=4", "sampler.n_paths=16", f"task.step_limit={LIMIT}", "optimizer.kl_limit=0.1")
+    return executed(planned(*words, f"outputs={tmp_path_factory.mktemp('outputs')}"))
+
+
+def score(run: Path, **words: Any) -> dict[str, Any]:
+    return evaluate(Request(**{"run": str(run), "episodes": 8, **words}))
+
+
+def test_the_summary_is_what_the_returns_say(run: Path):
+    result = score(run)
+    returns = np.array(result["returns"])
+    assert len(returns) == result["episodes"] == 8
+    assert result["return_mean"] == pytest.approx(returns.mean(), abs=1e-6)
+    assert result["return_standard_error"] == pytest.approx(returns.std(ddof=1) / np.sqrt(8), abs=1e-6)
+    assert result["score"] == pytest.approx(returns.mean() / LIMIT, abs=1e-6)
+    assert 1 <= result["length_mean"] <= LIMIT and result["iterations"] == 4
+    assert 9 * result["length_mean"] < result["return_mean"] <= 10 * result["length_mean"]
+
+
+def test_greedy_episodes_are_those_of_the_mode(run: Path):
+    sim, policy, theta, _, _ = trained(run)
+    for lane, value in enumerate(score(run, greedy=True, episodes=3, seed=4)["returns"]):
+        states, total = sim.reset([generator(4, "initial_state", 0, lane)]), 0.0
+        for _ in range(LIMIT):
+            mean = policy.params(theta, policy.tensor(sim.observe(states)))[:, :1]
+            step = sim.step(states, sim.action_space.controls(mean.numpy()))
+            total, states = total + step.rewards[0], step.states
+            if step.terminated[0]:
+                break
+        assert value == pytest.approx(total, abs=1e-5)
+
+
+def test_the_policy_is_the_trained_one(run: Path):
+    _, policy, theta, _, iterations = trained(run)
+    last = torch.load(run / "checkpoint.pt", weights_only=True)["state"]["state"]["theta"]
+    first = policy.initial(generator(0, "initial_policy"))
+    assert iterations == 4 and torch.equal(theta, last) and not torch.allclose(theta, first)
+    np.testing.assert_array_equal(policy.input_map.half_range, [2.4, 4.0, 0.2, 4.0])
+    fresh = json.loads((run / "progress.jsonl").read_text().splitlines()[0])["collect/episode_return"]
+    assert score(run, episodes=100)["return_mean"] > 1.5 * fresh
+
+
+def test_the_seed_decides_every_episode_and_their_number_none(run: Path):
+    first, again, other, fewer = score(run), score(run), score(run, seed=1), score(run, episodes=3)
+    assert first == again and first["returns"] != other["returns"]
+    assert fewer["returns"] == first["returns"][:3]
+    assert score(run, greedy=True)["returns"] != first["returns"]
+    assert score(run, episodes=1)["return_standard_error"] is None
+
+
+def test_a_damaged_checkpoint_gives_way_to_its_predecessor(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "checkpoint.pt").write_bytes(b"rubbish")
+    assert score(copy)["iterations"] == 3
+    (copy / "checkpoint.previous.pt").unlink()
+    with pytest.raises(ConfigError, match=r"copy has no checkpoint that can be read: train it first$"):
+        score(copy)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("episodes=0", "episodes=0 must be at least 1"),
+        ("seed=-1", "seed=-1 must be >= 0"),
+        ("episodes=abc", f"episodes=abc is not a whole number; for example: {USAGE}"),
+        ("episodes=1.5", f"episodes=1.5 is not a whole number; for example: {USAGE}"),
+        ("episodes=null", f"episodes=null cannot be: it needs a value; for example: {USAGE}"),
+        ("greedy=maybe", f"greedy=maybe is neither true nor false; for example: {USAGE}"),
+        ("episode=3", f"episode does not exist; did you mean episodes?; for example: {USAGE}"),
+        ("xyz=3", f"xyz does not exist; known here: run, episodes, greedy, seed, out; for example: {USAGE}"),
+        ("=3", f" does not exist; known here: run, episodes, greedy, seed, out; for example: {USAGE}"),
+        ("greedy", f"greedy is no key=value; for example: {USAGE}"),
+        ("out=${nowhere}", f"out refers to ${{nowhere}}, which does not exist; for example: {USAGE}"),
+    ],
+)
+def test_bad_words_are_refused_in_one_sentence(word: str, sentence: str):
+    with pytest.raises(ConfigError) as caught:
+        parse(["run=x", word])
+    assert str(caught.value) == sentence
+
+
+def test_words_are_read_as_they_are_written():
+    assert parse(["run=1", "greedy=true", "out=null", "seed=3"]) == Request("1", 100, True, 3, None)
+    assert parse(["run=it's", "out={a"]).out == "{a"
+    with pytest.raises(ConfigError, match=r"^run has no value; set run=…; for example: "):
+        parse(["episodes=3"])
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    def trpo_eval(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["trpo-eval", *words])
+        status: Any = 0
+        try:
+            cli.evaluate()
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    yield trpo_eval
+
+
+def test_the_command_writes_the_file_and_says_the_mean(run: Path, tmp_path: Path, command: Any):
+    out = tmp_path / "new/score.json"
+    status, output, errors = command(f"run={run}", "episodes=8", f"out={out}")
+    written = json.loads(out.read_text())
+    assert status == 0 and errors == "" and written == score(run)
+    assert output.startswith(f"return {written['return_mean']:.6g} ± ") and output.endswith(f"; written to {out}\n")
+    command(f"run={run}", "episodes=2", "greedy=true")
+    assert json.loads((run / "evaluation.json").read_text())["greedy"] is True
+
+
+def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, command: Any):
+    for words, status, sentence in (
+        ((f"run={tmp_path}",), 2, f"trpo-eval: run={tmp_path} is no run directory: it has no .hydra/config.yaml\n"),
+        ((f"run={run}", "seed=x"), 2, f"trpo-eval: seed=x is not a whole number; for example: {USAGE}\n"),
+        ((f"run={run}", "out=/proc/x/y"), 1, "trpo-eval: cannot write to /proc/x/y: No such file or directory\n"),
+    ):
+        assert command(*words) == (status, "", sentence)
+    assert command()[0] == 2 and command("--help")[0] == 0 and USAGE in command("-h")[1]

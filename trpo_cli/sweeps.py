@@ -1,0 +1,89 @@
+"""Sweeps (``-m``): a run directory and a share of the cores for each job, with every launcher of Hydra's."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from threading import Thread
+from time import sleep
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+
+# Overrides that make directories of their own; an experiment brings its own name.
+IN_PATH = {"seed", "env", "optimizer", "sampler", "experiment", "name", "outputs"}
+
+# The package that brings each launcher on which those of conf/hydra/launcher/ build.
+PACKAGES = {
+    "joblib": "hydra-joblib-launcher",
+    "ray": "hydra-ray-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+}
+
+
+def missing_launcher(error: Exception, conf: Path) -> str | None:
+    """One sentence about a ``hydra/launcher=`` that cannot be had; None where ``error`` is about something else."""
+    file = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+    folder, _, option = (file or "").rpartition("/")
+    if folder != "hydra/launcher":
+        return None
+    if option in PACKAGES:
+        return f"{folder}={option} is a plugin that is not installed: pip install {PACKAGES[option]}"
+    choices = sorted(path.stem for path in (conf / folder).glob("*.yaml"))
+    return f"{folder}={option} does not exist; choices: basic, {', '.join(choices)}"
+
+
+def swept_keys(words: Sequence[str]) -> set[str]:
+    """Keys of those command-line words that give several values."""
+    parser, keys = OverridesParser.create(), set()
+    for word in words:
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            continue  # an option such as -m, or what Hydra will refuse
+        if override.is_sweep_override():
+            keys.add(override.key_or_group)
+    return keys
+
+
+def key_of(override: str) -> str:
+    """The key that ``key=value`` or ``+key=value`` sets."""
+    return override.lstrip("+").partition("=")[0]
+
+
+def job_name(name: str, swept: Sequence[str]) -> str:
+    """``name=`` of one job, so that no two jobs share a run directory: ``train/workers=2``.
+
+    swept: the job's overrides that differ from other jobs', as ``key=value``
+    """
+    words = ",".join(sorted(word.lstrip("+") for word in swept if key_of(word) not in IN_PATH))
+    folder = re.sub(r"[^\w.,=+-]+", "_", re.sub(r"[][{}'\"]", "", words))
+    return f"{name}/{folder}" if folder else name
+
+
+def granted_cores(launcher: Mapping[str, Any], cores: int) -> int:
+    """Cores for one job, of ``cores`` here; the launcher may run several jobs at a time.
+
+    launcher: configuration of Hydra's launcher; joblib shares the cores out, submitit and ray reserve some for each job
+    """
+    if "n_jobs" in launcher:
+        at_once = launcher["n_jobs"]
+        return max(cores // (at_once if at_once > 0 else max(cores + 1 + at_once, 1)), 1)
+    if "ray" in launcher:
+        return max(min(cores, int((launcher["ray"].get("remote") or {}).get("num_cpus", 1))), 1)
+    return min(cores, launcher.get("cpus_per_task") or cores)
+
+
+@cache
+def end_with(command: int) -> None:
+    """Have this process, a child that runs jobs for ``command``, end within a second or so of the command's death."""
+
+    def watch() -> None:
+        while os.getppid() == command:
+            sleep(1.0)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
