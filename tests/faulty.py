@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch.distributed as dist
 
@@ -37,6 +38,7 @@ def _fail(kind: str) -> None:
     if kind == "slow":
         time.sleep(0.02)
     elif kind == "stuck":
+        Path("stuck").touch()
         time.sleep(600)
     elif kind == "error":
         raise ValueError("the pole is broken\n" + "x" * 100_000)

@@ -142,9 +142,14 @@ class Launched:
         return status
 
 
+def ordered(*words: str) -> list[str]:
+    """The words of a short run with ``words`` laid over it, flags first."""
+    return sorted([*TINY, *words], key=lambda word: not word.startswith("-"))
+
+
 def trpo_train(folder: Path, *words: str, **options: Any) -> Launched:
     """``trpo-train`` on a run of six short iterations, a few tenths of a second each where FAULT is slow."""
-    return Launched(folder, sys.executable, "-m", "trpo_cli", *TINY, *words, **options)
+    return Launched(folder, sys.executable, "-m", "trpo_cli", *ordered(*words), **options)
 
 
 def finished(folder: Path, *words: str, **environment: str) -> Launched:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,11 +26,15 @@ def trpo_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     def run(*words: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["trpo-train", *words])
         GlobalHydra.instance().clear()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         status = 0
         try:
             cli.train()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return status, *capfd.readouterr()
 
     return run
@@ -155,6 +160,11 @@ def test_nothing_but_the_run_directory_is_written(trpo_train: Command):
     trpo_train(*TINY, "name=a/b", "outputs=here")
     assert [path.name for path in Path.cwd().iterdir()] == ["here"]
     assert Path("here/a/b/cartpole/trpo-single/seed0/done.json").is_file()
+
+
+def test_a_value_may_refer_to_another(trpo_train: Command):
+    assert trpo_train(*TINY, "seed=${checkpoint_every}")[0] == 0
+    assert Path("outputs/train/cartpole/trpo-single/seed1/done.json").is_file()
 
 
 def test_help_names_the_options_of_every_group(trpo_train: Command):

@@ -42,13 +42,16 @@ def test_the_summary_is_what_the_returns_say(run: Path):
     assert 9 * result["length_mean"] < result["return_mean"] <= 10 * result["length_mean"]
 
 
-def test_greedy_episodes_are_those_of_the_mode(run: Path):
+@pytest.mark.parametrize("greedy", [True, False])
+def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_own(run: Path, greedy: bool):
     sim, policy, theta, _, _ = trained(run)
-    for lane, value in enumerate(score(run, greedy=True, episodes=3, seed=4)["returns"]):
+    for lane, value in enumerate(score(run, greedy=greedy, episodes=3, seed=4)["returns"]):
         states, total = sim.reset([generator(4, "initial_state", 0, lane)]), 0.0
-        for _ in range(LIMIT):
-            mean = policy.params(theta, policy.tensor(sim.observe(states)))[:, :1]
-            step = sim.step(states, sim.action_space.controls(mean.numpy()))
+        noise = policy.dist.draw_noise(generator(4, "evaluation", 0, lane), (LIMIT,))
+        for t in range(LIMIT):
+            mean, log_std = policy.params(theta, policy.tensor(sim.observe(states))).split(1, 1)
+            action = mean if greedy else mean + log_std.exp() * torch.from_numpy(noise[t])
+            step = sim.step(states, sim.action_space.controls(action.numpy()))
             total, states = total + step.rewards[0], step.states
             if step.terminated[0]:
                 break

@@ -34,7 +34,9 @@ LAYERS = [
     {"trainer"},
     {"assembly", "sweeps", "workers", "evaluation"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "benchmarks.measure", "benchmarks.tasks"},
+    {"benchmarks.*"},
+    {"benchmarks.__main__"},
 ]
 # Figures are drawn from files alone, so these know errors and one another, and no other module knows them.
 REPORT = [

@@ -99,7 +99,9 @@ def test_a_useless_gradient_gives_no_step_and_its_reason(
     assert updated.stats["update/reason"] == reason and updated.stats["update/accepted"] is False
 
 
-@pytest.mark.parametrize("optimizer", [natural(penalty=5e-324), PolicyGradient(1e308)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "optimizer", [natural(penalty=5e-324), natural(penalty=1e-200), PolicyGradient(1e308), PolicyGradient(1e300)]
+)
 def test_a_step_to_numbers_that_are_not_finite_is_not_taken(optimizer: NaturalGradient | PolicyGradient):
     policy, theta, batch = draw("gaussian", 10)
     narrower = replace(batch, advantages=-(batch.actions - batch.old[:, None, :2]).square().sum(-1))

@@ -14,12 +14,13 @@ from scipy.optimize import minimize, nnls
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
+import trpo_cli.batch as batch_module
 from trpo_cli.batch import Batch
 from trpo_cli.distributions import FactoredCategorical
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated
 from trpo_cli.optimizers.max_kl import Constraints, MaxKl
-from trpo_cli.policies import MlpPolicy
+from trpo_cli.policies import MlpPolicy, chunks
 from trpo_cli.world import World
 
 WORLD, LIMIT, RIDGE = World(), 0.01, 1e-4
@@ -153,6 +154,13 @@ def test_how_states_enter_the_working_set_does_not_show():
     drawn = draw("gaussian", 40, seed=3)
     one, all_at_once = (solution(drawn, max_kl(states_per_round=n)) for n in (1, 40))
     np.testing.assert_allclose(one, all_at_once, rtol=1e-2, atol=1e-3 * np.abs(one).max())
+
+
+def test_the_size_of_the_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    drawn = draw("categorical", 40, seed=3)
+    whole = solution(drawn)
+    monkeypatch.setattr(batch_module, "chunks", lambda n: chunks(n, 7))
+    np.testing.assert_allclose(solution(drawn), whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
 def test_rounds_that_run_out_leave_a_step_that_is_allowed():

@@ -10,11 +10,12 @@ import torch
 from drawn import KINDS, draw, in_two_workers, share_of
 from torch import Tensor
 
+import trpo_cli.batch as batch_module
 from trpo_cli.batch import Batch, Paths, change
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated
 from trpo_cli.optimizers.maximum_likelihood import RewardWeightedRegression
-from trpo_cli.policies import MlpPolicy
+from trpo_cli.policies import MlpPolicy, chunks
 from trpo_cli.world import World
 
 WORLD = World()
@@ -75,6 +76,13 @@ def test_what_the_other_episodes_did_plays_no_part():
     actions[rest] += 3
     fits = [update((policy, theta, b)).theta for b in (batch, replace(batch, actions=actions))]
     assert torch.equal(*fits)
+
+
+def test_the_size_of_the_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    drawn = draw("gaussian", 100)
+    whole = update(drawn).theta
+    monkeypatch.setattr(batch_module, "chunks", lambda n: chunks(n, 7))
+    torch.testing.assert_close(update(drawn).theta, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_episodes_as_good_as_the_last_of_the_elite_belong_to_it():

@@ -16,10 +16,11 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in 
 
 import hydra  # noqa: E402
 from hydra._internal.utils import get_args_parser  # noqa: E402
+from hydra.conf import HydraConf  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import MissingConfigException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
+from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from trpo_cli.config import conf_dir, explain_value, register_schema  # noqa: E402
@@ -37,7 +38,7 @@ def _job(cfg: DictConfig) -> None:
     from trpo_cli import assembly, workers
 
     context, cores = HydraConfig.get(), workers.available_cores()
-    words = list(context.overrides.task)
+    words = _words(context)
     if context.mode == RunMode.MULTIRUN:
         cores = granted_cores(context.launcher, cores)
         words += [f"\"name='{cfg.name}'\""] if "=" in cfg.name else []
@@ -51,6 +52,11 @@ def _job(cfg: DictConfig) -> None:
         status = workers.run(n, lambda world: assembly.execute(plan, world, stop))
     if status:
         raise SystemExit(status)
+
+
+def _words(context: HydraConf) -> list[str]:
+    """The job's overrides as they were written: to OmegaConf, ``seed=${iterations}`` is a reference to follow."""
+    return OmegaConf.to_container(context.overrides.task, resolve=False)  # type: ignore[return-value]
 
 
 def _hydra(job: Callable[[DictConfig], None]) -> None:
@@ -101,7 +107,7 @@ def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[
     """One job of a sweep, in a directory of its own; says what goes wrong when it does, and stops no other job."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
-    overrides = [word for word in context.overrides.task if key_of(word) in swept]
+    overrides = [word for word in _words(context) if key_of(word) in swept]
     cfg.name = job_name(cfg.name, overrides)
     try:
         job(cfg)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -156,10 +156,10 @@ def _flat(tensors: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([t.reshape(-1) for t in tensors])
 
 
-def memory(env: str, n_states: int) -> list[Row]:
-    """Peak memory of one update beyond the batch itself, in a process of its own, against the bound."""
+def memory(env: str, n_states: int, fractions: Sequence[float]) -> list[Row]:
+    """Peak memory of one update beyond the batch itself, in a process of its own, for each ``fisher_fraction``."""
     rows = []
-    for fraction in (1.0, 0.1):
+    for fraction in fractions:
         code = f"from trpo_cli.benchmarks import updates; updates.report_memory({env!r}, {n_states}, {fraction})"
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         extra = json.loads(done.stdout)
