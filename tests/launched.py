@@ -15,7 +15,7 @@ from uuid import uuid4
 
 TESTS = Path(__file__).parent
 PATIENCE_S = 120.0  # for what takes seconds on an idle machine
-END_S = 30.0  # a command has to be gone this long after it was told to, or lost a worker
+END_S = 30.0  # a command has to be gone this long after it has lost a worker
 TINY = ("env._target_=faulty.Faulty", "sampler.n_paths=8", "task.step_limit=20", "iterations=6")
 RUN = Path("outputs/train/cartpole/trpo-single/seed0")
 
@@ -134,10 +134,10 @@ class Launched:
         """The exit status; minus the signal where one killed it."""
         return self.process.wait(seconds)
 
-    def ended(self) -> int:
+    def ended(self, seconds: float = PATIENCE_S) -> int:
         """The exit status, once the process and all that it started are gone, and nothing is left behind."""
-        status = self.wait(END_S)
-        until(lambda: not self.alive(), END_S)
+        status = self.wait(seconds)
+        until(lambda: not self.alive(), seconds)
         assert not list((self.folder / "tmp").glob("trpo-*")), "a temporary folder was left"
         return status
 

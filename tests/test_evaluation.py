@@ -116,7 +116,7 @@ def test_words_are_read_as_they_are_written():
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Any]:
     def trpo_eval(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["trpo-eval", *words])
         status: Any = 0
@@ -124,7 +124,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             cli.evaluate()
         except SystemExit as end:
             status = end.code
-        return status, *capsys.readouterr()
+        return status, *capfd.readouterr()
 
     yield trpo_eval
 

@@ -13,6 +13,7 @@ from composed import CONF
 from launched import TESTS, Launched, progress, trpo_train, until
 
 from trpo_cli.sweeps import granted_cores, job_name, swept_keys
+from trpo_cli.workers import available_cores
 
 SHORT = ("iterations=2", "name=s")
 BASE = "cartpole/trpo-single"
@@ -48,6 +49,13 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
         assert command.ended() == 0, command.errors()
     assert command.output().count("is finished (2 iterations") == 4
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("progress.jsonl")} == before
+
+
+def test_jobs_that_run_at_the_same_time_share_the_cores(tmp_path: Path):
+    with sweep(tmp_path, "seed=0,1", "workers=auto", JOBLIB) as command:
+        assert command.ended() == 0, command.errors()
+    used = [json.loads(path.read_text())["workers"] for path in tmp_path.rglob("run.json")]
+    assert used == 2 * [max(available_cores() // 2, 1)]
 
 
 @pytest.mark.parametrize("launcher", [(), (JOBLIB,)], ids=["basic", "joblib"])

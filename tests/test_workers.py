@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launched import RUN, Launched, finished, ordered, progress, results, trpo_train, until
+from launched import END_S, RUN, Launched, finished, ordered, progress, results, trpo_train, until
 
 from trpo_cli import workers
 from trpo_cli.errors import ConfigError, Interrupted, RunError
@@ -174,7 +174,7 @@ def test_kill_9_at_any_process_ends_the_run_which_resumes(
         processes = command.alive()
         assert len(processes) == (1 if n == 1 else 1 + n)
         os.kill(processes[victim], signal.SIGKILL)
-        assert command.ended() == status
+        assert command.ended(END_S) == status
     told = [
         f"trpo-train: worker {victim - 1} of {n} was killed by SIGKILL, as the kernel does when memory runs out; "
         "the last checkpoint is intact, the same command resumes"
@@ -189,7 +189,7 @@ def test_a_stopped_worker_is_waited_for_and_a_dead_one_beside_it_is_not(tmp_path
         *_, stopped, killed = command.alive()
         os.kill(stopped, signal.SIGSTOP)
         os.kill(killed, signal.SIGKILL)
-        assert command.ended() == 1
+        assert command.ended(END_S) == 1
     assert "worker 2 of 3 was killed by SIGKILL" in command.errors()
 
 
@@ -213,7 +213,6 @@ def test_a_simulator_that_fails_ends_the_run_with_its_reason_which_resumes(
     fault: str, n: int, sentence: str, tmp_path: Path, whole: Callable[[int], list[dict[str, Any]]]
 ):
     with trpo_train(tmp_path, f"workers={n}", FAULT=fault) as command:
-        command.wait()
         assert command.ended() == 1
     (line,) = command.errors().splitlines()
     assert line.startswith(f"trpo-train: {sentence}")
@@ -230,7 +229,6 @@ def test_a_closed_standard_output_ends_the_run_which_resumes(
         os.close(writer)
         until(lambda: len(progress(tmp_path / RUN)) > 1)
         os.close(reader)  # as `trpo-train | head -1` does
-        command.wait()
         assert command.ended() == 128 + signal.SIGPIPE
     (line,) = command.errors().splitlines()
     assert line.startswith("trpo-train: standard output was closed; the last checkpoint is intact")

@@ -157,19 +157,27 @@ def evaluate() -> None:
 @contextmanager
 def _sentences(command: str) -> Iterator[None]:
     """Turn what can go wrong into one sentence on the error stream and an exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _at_once)
+
+    def at_once(number: int, frame: object) -> None:
+        """What a signal does while no run is there to save."""
+        if "joblib" in sys.modules:
+            raise Interrupted(number)  # it has jobs to end
+        # Not raised: C++ that is importing torch may abort on it.
+        if os.environ.get("RANK", "0") == "0":
+            _say(command, f"stopped at once; {INTACT}")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except (Exception, Interrupted) as error:
         if (verdict := _verdict(error)) is None:
             raise
         _leave(command, *verdict, everywhere=isinstance(error, RunError))
-
-
-def _at_once(number: int, frame: object) -> None:
-    """What a signal does while no run is there to save."""
-    raise Interrupted(number)
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is at_once:
+                signal.signal(number, handler)
 
 
 def _verdict(error: BaseException) -> tuple[int, str] | None:
@@ -212,4 +220,4 @@ def _leads_group() -> bool:
 
 def _say(command: str, sentence: str) -> None:
     with suppress(OSError):  # nobody listens
-        print(f"{command}: {sentence}", file=sys.stderr, flush=True)
+        os.write(2, f"{command}: {sentence}\n".encode())  # not print, which a signal may have interrupted

@@ -41,10 +41,10 @@ def sections(n_cores: int) -> dict[str, list[Section]]:
         "gymnasium": [partial(sampling.against_gymnasium, env, v5[env], surviving, n_cores) for env in v5],
         "update": [partial(updates.derivatives, env, size) for env in ("hopper_v5", "hopper") for size in batches],
         "memory": [partial(updates.memory, "hopper", 1_000_000, (1.0, 0.1))],
-        "scaling": [partial(iterations.scaling, 50_000, n_cores, 2, 5)],
+        "scaling": [partial(iterations.scaling, 50_000, n_cores, 1, 5)],
         "share": [partial(iterations.update_share, 100, n_cores, 3)],
         "sb3": [
-            partial(iterations.against_sb3, 5_000, n_cores, 4, 3),
+            partial(iterations.against_sb3, 5_000, n_cores, 2, 3),
             partial(iterations.against_sb3, 50_000, n_cores, 1, 2),
         ],
     }

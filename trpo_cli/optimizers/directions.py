@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trpo_cli.batch import Batch
-from trpo_cli.distributions import Distribution
+from trpo_cli.distributions import DiagonalGaussian, Distribution
 from trpo_cli.numerics import Solution, conjugate_gradient
 from trpo_cli.policies import Linearization, Policy
 from trpo_cli.world import World
@@ -22,6 +22,9 @@ Metric = Callable[[Distribution, Batch, Linearization], Callable[[Tensor], Tenso
 
 def analytic_metric(dist: Distribution, b: Batch, linear: Linearization) -> Callable[[Tensor], Tensor]:
     """M of Appendix C: the Hessian of KL in the distribution's parameters, ``[m, P] -> [m, P]``."""
+    if isinstance(dist, DiagonalGaussian):  # then M is diagonal, and made once for all products
+        diagonal = dist.fisher_product(linear.params, torch.ones_like(linear.params))
+        return lambda v: diagonal * v
     return lambda v: dist.fisher_product(linear.params, v)
 
 

@@ -146,19 +146,19 @@ class Locomotion:
 
     def _healthy(self, states: Floats) -> NDArray[np.bool_]:
         """Whether each of ``states`` `[n, S]` lies strictly within the healthy ranges, `[n]`."""
-        low, high = self._healthy_box
-        if low.max() == -math.inf and high.min() == math.inf:
+        if self._healthy_box is None:
             return np.ones(len(states), dtype=bool)
+        low, high = self._healthy_box
         values = states[:, 2:]
         return np.all((low < values) & (values < high), axis=1)
 
     @cached_property
-    def _healthy_box(self) -> tuple[Floats, Floats]:
-        """Bounds of every position and velocity but the first position, `[n_state - 1]` each."""
+    def _healthy_box(self) -> tuple[Floats, Floats] | None:
+        """Bounds of every position and velocity but the first position, `[n_state - 1]` each; None without any."""
         low, high = (np.full(self.n_state - 1, bound) for bound in self.healthy_state)
         low[0], high[0] = self.healthy_height
         low[1], high[1] = max(low[1], self.healthy_angle[0]), min(high[1], self.healthy_angle[1])
-        return low, high
+        return (low, high) if np.isfinite(np.concatenate([low, high])).any() else None
 
     @cached_property
     def _engine(self) -> "_Engine":
