@@ -145,6 +145,18 @@ def test_a_signal_stops_after_the_iteration_and_saves(
     require_resumable(tmp_path, n, whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_torch_is_imported_ends_the_command_with_a_sentence(number: int, tmp_path: Path):
+    with trpo_train(tmp_path, "workers=2") as command:
+        until(lambda: "libtorch_cpu" in Path(f"/proc/{command.process.pid}/maps").read_text())
+        command.process.send_signal(number)
+        assert command.ended() == 128 + number
+    assert command.errors() == (
+        "trpo-train: stopped at once; the last checkpoint is intact, the same command resumes\n"
+    )
+    assert not (tmp_path / RUN).exists()
+
+
 def test_a_second_ctrl_c_ends_a_run_that_is_stuck_and_the_terminal_is_whole(tmp_path: Path):
     with trpo_train(tmp_path, "workers=2", terminal=True, FAULT="stuck:1:1") as command:
         until((tmp_path / "stuck").exists)
