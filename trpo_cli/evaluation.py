@@ -1,7 +1,7 @@
 """Scores a trained policy over whole episodes, stochastic or greedy; what ``trpo-eval`` does."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
 from trpo_cli.config import build, explain_value, unknown_key
+from trpo_cli.episodes import run_paths
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.policies import InputMap, MlpPolicy
+from trpo_cli.input_range import Network, mapped
 from trpo_cli.rollouts import Rollout
-from trpo_cli.samplers import run_paths
 from trpo_cli.sims.base import Simulator
 
 USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
@@ -55,7 +55,7 @@ def parse(words: list[str]) -> Request:
     return request
 
 
-def trained(run: Path) -> tuple[Simulator, MlpPolicy, torch.Tensor, DictConfig, int]:
+def trained(run: Path) -> tuple[Simulator, Network, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     path = run / ".hydra" / "config.yaml"
     if not path.is_file():
@@ -64,9 +64,9 @@ def trained(run: Path) -> tuple[Simulator, MlpPolicy, torch.Tensor, DictConfig, 
     assert isinstance(cfg, DictConfig)
     checkpoint = _checkpoint(run)
     state = checkpoint["state"]
-    sim, mlp = build(cfg.env, "env"), build(cfg.policy, "policy")
-    scaling = InputMap(state["input_centre"].numpy(), state["input_half_range"].numpy(), mlp.input_clip)
-    policy = replace(mlp.build(sim.obs_shape, sim.action_space, "cpu"), input_map=scaling)
+    sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
+    policy = network.build(sim.obs_shape, sim.action_space, "cpu")
+    policy = mapped(policy, state["input_centre"].numpy(), state["input_half_range"].numpy())
     return sim, policy, state["theta"], cfg, checkpoint["iteration"]
 
 
