@@ -45,9 +45,10 @@ LAYERS = [
 REPORT = [
     {"reports.runs"},
     {"reports.curves", "reports.tables"},
-    {"reports.records"},
+    {"reports.records", "reports.atari"},
     {"reports.*"},
     {"report"},
+    {"jobs"},
     {"reproduce"},
 ]
 FOREIGN = {

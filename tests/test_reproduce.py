@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 
 from trpo_cli.config import conf_dir, register_schema
 from trpo_cli.errors import ConfigError
-from trpo_cli.reproduce import PENALTIES, Job, parse
+from trpo_cli.jobs import PENALTIES, Evaluation, Job
+from trpo_cli.reproduce import parse
 
 
 def words(job: Job) -> dict[str, str]:
@@ -77,8 +78,8 @@ def test_only_folders_that_exist_are_drawn(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "given, named",
     [
-        ([], "figure4 or table2"),
-        (["figure9"], "figure4 or table2"),
+        ([], "one of figure4, table2, figure5, table1, table3"),
+        (["figure9"], "one of figure4, table2, figure5, table1, table3"),
         (["figure4", "tusk=hopper"], "tusk=hopper"),
         (["figure4", "task=hoper"], "task=hoper does not exist; choices: cartpole"),
         (["figure4", "scale=huge"], "scale=huge"),
@@ -90,3 +91,30 @@ def test_words_that_mean_nothing_are_refused(given: list[str], named: str):
     with pytest.raises(ConfigError) as refusal:
         parse(given)
     assert named in str(refusal.value)
+
+
+def test_the_atari_targets_share_their_runs_and_table_1_evaluates_them():
+    figure, table = parse(["figure5", "scale=smoke", "iterations=3"]), parse(["table1", "scale=smoke", "iterations=3"])
+    assert figure.jobs() == table.jobs() and len(figure.jobs()) == 14 and not figure.evaluations()
+    assert figure.jobs()[0].command == "trpo-train env=atari/pong scale=smoke seed=0 name=figure5-smoke iterations=3"
+    assert "sampler=vine" in figure.jobs()[7].overrides
+    pong = [e.command for e in table.evaluations() if "pong" in str(e.run_directory)]
+    place = "outputs/figure5-smoke/atari/pong"
+    assert pong == [
+        f"trpo-eval run={place}/trpo-single/seed0 episodes=100",
+        f"trpo-eval run={place}/trpo-vine/seed0 episodes=100",
+        f"trpo-eval run={place}/trpo-single/seed0 episodes=100 random=true "
+        f"out={place}/trpo-single/seed0/evaluation_random.json",
+    ]
+
+
+def test_a_run_is_evaluated_again_only_where_it_was_trained_further(tmp_path: Path):
+    evaluation = Evaluation(tmp_path, 5, random=False)
+    assert evaluation.run() == 0  # no checkpoint: nothing to do
+    (tmp_path / "progress.jsonl").write_text("{}\n{}\n")
+    (tmp_path / "evaluation.json").write_text('{"iterations": 2, "episodes": 5}')
+    assert evaluation._up_to_date() and not Evaluation(tmp_path, 6, random=False)._up_to_date()
+    (tmp_path / "progress.jsonl").write_text("{}\n{}\n{}\n")
+    assert not evaluation._up_to_date()
+    (tmp_path / "evaluation.json").write_text("{")
+    assert not evaluation._up_to_date()

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports import compare, figure4, table2, theory
+from trpo_cli.reports import compare, figure4, figure5, table1, table2, table3, theory
 from trpo_cli.reports.runs import find_runs
 
 AXES = ("iterations", "sim_steps")
+# Reports that are made from runs alone.
+PLAIN = {"figure5": figure5.report, "table1": table1.report, "table2": table2.report, "table3": table3.report}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +33,8 @@ def _report(chosen: argparse.Namespace) -> str:
         text = figure4.report(
             find_runs(chosen.runs), chosen.out, chosen.against or AXES, chosen.task or list(figure4.TASKS)
         )
-    elif chosen.report == "table2":
-        text = table2.report(find_runs(chosen.runs), chosen.out)
+    elif chosen.report in PLAIN:
+        text = PLAIN[chosen.report](find_runs(chosen.runs), chosen.out)
     elif chosen.report == "compare":
         text = compare.report(find_runs(chosen.runs), chosen.out, chosen.key, chosen.against)
     else:
@@ -65,7 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--task", nargs="+", choices=list(figure4.TASKS), help="panels to draw (default: all with runs)"
     )
+    add("figure5", "Learning curves on the seven Atari games, over the published dots.", "figure5.png and figure5.csv")
+    add(
+        "table1",
+        "Scores on the seven Atari games: the paper's rows, and ours as trpo-eval measured them.",
+        "table1.md and table1.csv",
+    )
     add("table2", "The paper's settings beside ours, as configured and as measured.", "table2.md and table2.csv")
+    add("table3", "The paper's settings for Atari beside ours, configured and measured.", "table3.md and table3.csv")
     report = add(
         "compare",
         "Any runs side by side, grouped by the settings that differ, with 95%% bootstrap intervals over seeds.",

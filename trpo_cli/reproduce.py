@@ -11,95 +11,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trpo_cli.errors import ConfigError
+from trpo_cli.jobs import GAMES, METHODS, TASKS, Evaluation, Job, atari_jobs, evaluations, figure4_jobs, table2_jobs
 
-USAGE = "figure4|table2 [scale=paper|laptop|smoke] [task=cartpole,…] [method=vine,…] [seeds=5] [out=outputs]"
-TASKS = ("cartpole", "swimmer", "hopper", "walker")
-# Panel: the methods that the paper's Figure 4 shows there, as overrides.
-METHODS = {
-    "single_path": (),
-    "vine": ("sampler=vine",),
-    "natural_gradient": ("optimizer=natural_gradient",),
-    "max_kl": ("optimizer=max_kl",),
-    "empirical_fim": ("optimizer=empirical_fim",),
-    "cem": ("optimizer=cem",),
-    "cma": ("optimizer=cma",),
-    "rwr": ("optimizer=rwr",),
-}
-PANELS = {
-    "cartpole": tuple(METHODS),
-    "swimmer": tuple(m for m in METHODS if m != "max_kl"),
-    "hopper": ("single_path", "vine", "natural_gradient", "cem", "rwr"),
-    "walker": ("single_path", "vine", "natural_gradient", "cem", "rwr"),
-}
-PENALTIES = (3, 1, 0.3, 0.1, 0.03, 0.01)  # λ of Eq. (17) that the authors swept
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: the overrides of its ``trpo-train`` command."""
-
-    overrides: tuple[str, ...]
-
-    @property
-    def command(self) -> str:
-        return "trpo-train " + " ".join(self.overrides)
-
-    def run(self) -> int:
-        print(f"$ {self.command}", flush=True)
-        return subprocess.run([sys.executable, "-m", "trpo_cli", *self.overrides]).returncode
-
-
-def figure4_jobs(tasks: Sequence[str], methods: Sequence[str], scale: str, seeds: range) -> list[Job]:
-    """The jobs behind Figure 4, one seed of every curve before the next seed of any."""
-    name = "figure4" if scale == "paper" else f"figure4-{scale}"
-    jobs = []
-    for seed in seeds:
-        for task in tasks:
-            base = (f"experiment=fig4/{task}", f"scale={scale}", f"seed={seed}")
-            for method in (m for m in PANELS[task] if m in methods):
-                for suffix, extra in _variants(task, method):
-                    jobs.append(Job((*base, f"name={name}{suffix}", *METHODS[method], *extra)))
-    return jobs
-
-
-def _variants(task: str, method: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Suffix of the run's name and further overrides, for each curve that a method is drawn as."""
-    if method == "natural_gradient":
-        return [(f"-penalty{penalty}", (f"optimizer.penalty={penalty}",)) for penalty in PENALTIES]
-    variants: list[tuple[str, tuple[str, ...]]] = [("", ())]
-    if task == "cartpole" and method in ("single_path", "vine", "empirical_fim"):
-        variants.append(("-2delta", ("optimizer.kl_slack=2",)))
-    if task == "hopper" and method == "single_path":
-        variants.append(("-halving", ("optimizer.line_search=halving",)))
-    return variants
-
-
-def table2_jobs(tasks: Sequence[str], scale: str, seeds: range) -> list[Job]:
-    """The jobs behind Table 2: both samplers under its protocol."""
-    name = "table2" if scale == "paper" else f"table2-{scale}"
-    return [
-        Job((f"experiment=table2/{task}", f"scale={scale}", f"seed={seed}", f"name={name}", f"sampler={sampler}"))
-        for seed in seeds
-        for task in tasks
-        for sampler in ("single", "vine")
-    ]
+USAGE = (
+    "figure4|table2|figure5|table1|table3 [scale=paper|laptop|smoke] [task=cartpole,…|pong,…] [method=vine,…] "
+    "[seeds=N] [iterations=N] [episodes=100] [out=outputs]"
+)
+ATARI = ("figure5", "table1", "table3")  # drawn from the same runs
+TARGETS = ("figure4", "table2", *ATARI)
 
 
 @dataclass(frozen=True)
 class Request:
     """What to reproduce: the words of the command line, checked."""
 
-    target: str  # figure4 or table2
+    target: str  # one of TARGETS
     scale: str
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: range
+    iterations: str  # of Atari runs; "" for all 500
+    episodes: int  # that Table 1 plays with each policy
     out: Path
 
     def jobs(self) -> list[Job]:
+        if self.target in ATARI:
+            return atari_jobs(self.tasks, self.methods, self.scale, self.seeds, self.iterations)
         if self.target == "table2":
             return table2_jobs([t for t in self.tasks if t != "cartpole"], self.scale, self.seeds)
         return figure4_jobs(self.tasks, self.methods, self.scale, self.seeds)
+
+    def evaluations(self) -> list[Evaluation]:
+        """What is to be evaluated between the runs and the report."""
+        if self.target != "table1":
+            return []
+        return evaluations(self.tasks, self.methods, self.scale, self.seeds, self.episodes)
 
     def report(self) -> list[str]:
         """The ``trpo-report`` words that draw what the jobs have made so far."""
@@ -115,23 +61,42 @@ def _name(job: Job) -> str:
 
 
 def parse(words: Sequence[str]) -> Request:
-    """The request in ``figure4|table2 [scale=…] [task=a,b] [method=a,b] [seeds=5] [out=DIR]``."""
-    if not words or words[0] not in ("figure4", "table2"):
-        raise ConfigError(f"say what to reproduce, figure4 or table2: {USAGE}")
-    given = {"scale": "paper", "task": ",".join(TASKS), "method": ",".join(METHODS), "seeds": "5", "out": "outputs"}
+    """The request in ``figure4 [scale=…] [task=a,b] [method=a,b] [seeds=5] [out=DIR]``."""
+    if not words or words[0] not in TARGETS:
+        raise ConfigError(f"say what to reproduce, one of {', '.join(TARGETS)}: {USAGE}")
+    target, atari = words[0], words[0] in ATARI
+    known = {
+        "scale": ("paper", "laptop", "smoke"),
+        "task": GAMES if atari else TASKS,
+        "method": ("single_path", "vine") if atari else tuple(METHODS),
+    }
+    given = {"scale": "paper", "task": ",".join(known["task"]), "method": ",".join(known["method"])}
+    given |= {"seeds": "1" if atari else "5", "iterations": "", "episodes": "100", "out": "outputs"}
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if key not in given or not equals:
             raise ConfigError(f"{word} is not understood; {USAGE}")
         given[key] = value
-    for key, known in (("task", TASKS), ("method", tuple(METHODS)), ("scale", ("paper", "laptop", "smoke"))):
+    for key, choices in known.items():
         for value in given[key].split(","):
-            if value not in known:
-                raise ConfigError(f"{key}={value} does not exist; choices: {', '.join(known)}")
-    if not given["seeds"].isdigit() or int(given["seeds"]) < 1:
-        raise ConfigError(f"seeds={given['seeds']} must be a whole number >= 1: how many, from 0 on")
-    tasks, methods = tuple(given["task"].split(",")), tuple(given["method"].split(","))
-    return Request(words[0], given["scale"], tasks, methods, range(int(given["seeds"])), Path(given["out"]))
+            if value not in choices:
+                raise ConfigError(f"{key}={value} does not exist; choices: {', '.join(choices)}")
+    for key, meaning in (("seeds", "how many, from 0 on"), ("episodes", "of each policy"), ("iterations", "of a run")):
+        value = given[key]
+        if not (value.isdigit() and int(value) >= 1) and not (key == "iterations" and value == ""):
+            raise ConfigError(f"{key}={value} must be a whole number >= 1: {meaning}")
+    if given["iterations"] and not atari:
+        raise ConfigError(f"iterations={given['iterations']} is not used by {target}, whose curves are all as long")
+    return Request(
+        target,
+        given["scale"],
+        tuple(given["task"].split(",")),
+        tuple(given["method"].split(",")),
+        range(int(given["seeds"])),
+        given["iterations"],
+        int(given["episodes"]),
+        Path(given["out"]),
+    )
 
 
 def main() -> int:
@@ -141,8 +106,9 @@ def main() -> int:
     except ConfigError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 2
-    failed = []
-    for job in request.jobs():
+    failed: list[Job | Evaluation] = []
+    todo: list[Job | Evaluation] = [*request.jobs(), *request.evaluations()]
+    for job in todo:
         status = job.run()
         if status < 0 or status >= 128:
             return status  # somebody asked to stop
