@@ -12,6 +12,7 @@ LAYERS = [
     {"errors"},
     {"checkpoint"},
     {"rundir", "mirror"},
+    {"sims.picture"},
     {
         "numerics",
         "distributions",
@@ -32,6 +33,7 @@ LAYERS = [
     {"optimizers.*"},
     {"algorithms", "input_range"},
     {"trainer"},
+    {"video"},
     {"assembly", "sweeps", "workers", "evaluation"},
     {"cli"},
     {"__main__", "benchmarks.measure", "benchmarks.tasks"},

@@ -144,9 +144,9 @@ def evaluate() -> None:
     """``trpo-eval run=… [key=value …]``."""
     words = sys.argv[1:]
     if not words or {"-h", "--help"} & set(words):
-        from trpo_cli.evaluation import USAGE, Request
+        from trpo_cli.evaluation import usage
 
-        print(f"Scores a trained policy.\n\n  {USAGE}\n\nKeys: {', '.join(Request.__dataclass_fields__)}.")
+        print(usage())
         raise SystemExit(0 if words else 2)
     with _sentences("trpo-eval"):
         from trpo_cli import evaluation
