@@ -38,6 +38,7 @@ class Plan:
     directory: Path
     command: str  # that composes this configuration
     config: dict[str, Any]
+    options: dict[str, str]  # the one chosen for each group
     sim: Simulator
     mlp: Mlp
     policy: MlpPolicy  # its input map still the identity
@@ -94,6 +95,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         directory=Path(config["outputs"]) / name / choices["env"] / method / f"seed{config['seed']}",
         command=" ".join(["trpo-train", *overrides]),
         config=config,
+        options={group: choices[group] for group in GROUPS},
         sim=sim,
         mlp=mlp,
         policy=policy,
@@ -157,6 +159,7 @@ def _status(progress: Progress, plan: Plan, asked: Callable[[], int]) -> int:
 def _open(plan: Plan, world: World) -> RunLog:
     info = run_info() | {
         "command": plan.command,
+        "options": plan.options,
         "workers": world.size,
         "n_parameters": plan.policy.n_parameters,
         "obs_dim": int(np.prod(plan.sim.obs_shape)),

@@ -5,7 +5,7 @@ Both draw a lane's randomness from (seed, purpose, iteration, lane) and share th
 
 from dataclasses import dataclass
 from math import ceil, inf
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,9 +24,10 @@ from trpo_cli.world import World, first_until
 
 MAX_LANES = 1024  # lanes rolled at once by one worker: bounds the memory of noise that may never be used
 ROUNDING = 1e-20  # variances below this fraction of the mean square are rounding, and no ground to prefer an action
+RETURNS = "collect/episode_returns"  # of every episode, which TensorBoard shows as a histogram
 FEW_PATHS = 5  # with fewer paths alive the baseline keeps its last value (authors' code)
 
-Stats = dict[str, float]
+Stats = dict[str, Any]  # numbers, and tuples of them: a distribution
 
 
 class Sampler(Protocol):
@@ -98,6 +99,7 @@ def episode_stats(roll: Rollout, step_limit: int, world: World) -> Stats:
         "collect/n_episodes": int(n),
         "collect/terminated_fraction": ended / n,
         "collect/sim_steps": int(steps),
+        RETURNS: tuple(sorted(world.concatenate(returns).tolist())),
     }
 
 
