@@ -9,7 +9,7 @@ import trpo_cli
 
 # From the ground up; a name that ends in .* covers the modules of that package not named before.
 LAYERS = [
-    {"errors"},
+    {"errors", "manual"},
     {"checkpoint"},
     {"rundir", "mirror"},
     {"sims.picture"},
@@ -34,7 +34,7 @@ LAYERS = [
     {"algorithms", "input_range"},
     {"trainer"},
     {"video"},
-    {"assembly", "sweeps", "workers", "evaluation"},
+    {"assembly", "sweeps", "sweep_table", "workers", "evaluation"},
     {"cli"},
     {"__main__", "benchmarks.measure", "benchmarks.tasks"},
     {"benchmarks.*"},

@@ -90,9 +90,8 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
     policy = mlp.build(sim.obs_shape, sim.action_space, _device(config["device"]))
     if isinstance(optimizer, Cem | Cma):
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
-    method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
     return Plan(
-        directory=Path(config["outputs"]) / name / choices["env"] / method / f"seed{config['seed']}",
+        directory=run_directory(config, choices),
         command=" ".join(["trpo-train", *overrides]),
         config=config,
         options={group: choices[group] for group in GROUPS},
@@ -105,6 +104,12 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         iterations=config["iterations"],
         checkpoint_every=config["checkpoint_every"],
     )
+
+
+def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
+    """Where the run of a configuration is."""
+    method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
+    return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:
