@@ -42,15 +42,21 @@ def targets() -> list[str]:
 @pytest.mark.parametrize("word", WORDS)
 def test_every_option_composes_and_builds(word: str):
     group, _, option = word.partition("=")
-    plan = planned(word)
-    name, env, method = plan.directory.parts[1:4]
+    more = {"env=atari": ["env.game=pong"], "policy=atari": ["env=atari/pong"]}.get(word, [])
+    plan = planned(word, *more)
+    name, *env_parts, method, _ = plan.directory.parts[1:]
+    env = "/".join(env_parts)
     if group == "experiment":
         assert (name, env) == (option.split("/")[0].replace("fig4", "figure4"), option.split("/")[1])
     elif group == "scale":
         assert plan.sampler.scale == {"paper": 1, "laptop": 1 / 8, "smoke": 0.01}[option]  # type: ignore[attr-defined]
     else:
-        chosen = dict(zip(("optimizer", "sampler"), method.split("-"), strict=True)) | {"env": env, "policy": "mlp"}
-        assert chosen[group] == option
+        chosen = dict(zip(("optimizer", "sampler"), method.split("-"), strict=True)) | {"env": env}
+        assert (
+            chosen[group] == option
+            if group in chosen
+            else type(plan.network).__name__ == {"mlp": "Mlp", "atari": "Conv"}[option]
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -117,7 +123,7 @@ def test_a_task_brings_the_numbers_of_table_2(words: str, env: str):
     assert vine.sampler.scale == single.sampler.scale == 1
     assert single.sampler.n_paths == {"swimmer": 50, "hopper": 1000, "walker": 10_000}[env]
     assert (single.sampler.steps_per_iteration or single.sampler.n_paths * 1000) == steps
-    assert tuple(vine.mlp.hidden_sizes) == layers and vine.mlp.nonlinearity == "softplus"
+    assert tuple(vine.network.hidden_sizes) == layers and vine.network.nonlinearity == "softplus"
 
 
 @pytest.mark.parametrize("kind", ["icml", "fig4"])

@@ -82,7 +82,7 @@ def test_the_product_is_with_the_mean_over_states_of_jacobian_metric_jacobian(ki
 
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch):
     whole = explicit(built("gaussian")[0], 18)
-    monkeypatch.setattr(batch_module, "chunks", lambda n: chunks(n, 5))
+    monkeypatch.setattr(batch_module, "chunks", lambda n, size: chunks(n, 5))
     matrix = built("gaussian")[0]
     assert len(matrix.pieces) == 5
     torch.testing.assert_close(explicit(matrix, 18), whole)

@@ -23,7 +23,10 @@ EITHER = pytest.mark.parametrize("kind", KINDS)
 
 
 def natural(**changes: Any) -> NaturalGradient:
-    return NaturalGradient(**{"penalty": 0.3, "cg_iterations": 100, "cg_damping": 0.01, "fisher_fraction": 1} | changes)
+    return NaturalGradient(
+        **{"penalty": 0.3, "cg_iterations": 100, "cg_damping": 0.01, "fisher_fraction": 1, "fisher_min_states": 0}
+        | changes
+    )
 
 
 def update(

@@ -159,7 +159,7 @@ def test_how_states_enter_the_working_set_does_not_show():
 def test_the_size_of_the_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch):
     drawn = draw("categorical", 40, seed=3)
     whole = solution(drawn)
-    monkeypatch.setattr(batch_module, "chunks", lambda n: chunks(n, 7))
+    monkeypatch.setattr(batch_module, "chunks", lambda n, size: chunks(n, 7))
     np.testing.assert_allclose(solution(drawn), whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 

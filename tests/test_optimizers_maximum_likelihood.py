@@ -81,7 +81,7 @@ def test_what_the_other_episodes_did_plays_no_part():
 def test_the_size_of_the_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch):
     drawn = draw("gaussian", 100)
     whole = update(drawn).theta
-    monkeypatch.setattr(batch_module, "chunks", lambda n: chunks(n, 7))
+    monkeypatch.setattr(batch_module, "chunks", lambda n, size: chunks(n, 7))
     torch.testing.assert_close(update(drawn).theta, whole, rtol=1e-4, atol=1e-4)
 
 

@@ -228,7 +228,9 @@ def test_the_generator_chooses_the_states_of_the_fisher_matrix_and_nothing_else(
     step = trpo(fisher_fraction=0.25)
     thetas = [step(policy, theta, b, np.random.default_rng(seed), WORLD).theta for seed in (0, 0, 1, 2, 3)]
     assert torch.equal(thetas[0], thetas[1]) and len({tuple(t.tolist()) for t in thetas}) > 1
+    enough = trpo(fisher_fraction=0.25, fisher_min_states=len(b.old))
     whole = trpo()
+    assert torch.equal(*(s(policy, theta, b, np.random.default_rng(0), WORLD).theta for s in (enough, whole)))
     assert torch.equal(*(whole(policy, theta, b, np.random.default_rng(seed), WORLD).theta for seed in (0, 1)))
 
 

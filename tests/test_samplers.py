@@ -148,7 +148,7 @@ def test_scale_draws_a_fraction_of_the_paths_or_steps():
 
 def test_many_paths_run_in_groups_that_do_not_show(monkeypatch: pytest.MonkeyPatch):
     whole = run_paths(ECHO, ECHO_POLICY, ECHO_THETA, 3, 2, range(5, 30), 20)
-    monkeypatch.setattr("trpo_cli.samplers.MAX_LANES", 7)
+    monkeypatch.setattr(Echo, "max_lanes", 7)
     pieces = run_paths(ECHO, ECHO_POLICY, ECHO_THETA, 3, 2, range(5, 30), 20)
     np.testing.assert_array_equal(whole.lengths, pieces.lengths)
     np.testing.assert_allclose(whole.rewards, pieces.rewards)

@@ -31,6 +31,7 @@ class Chain:
     obs_shape = property(lambda self: (self.length,))  # one-hot
     action_space = Discrete((3,))
     n_state = 1
+    max_lanes = 1024
 
     @property
     def rewards(self) -> Array:
@@ -66,6 +67,7 @@ class Point:
     obs_shape = (1,)
     action_space = Continuous(np.array([-1.0]), np.array([1.0]))
     n_state = 1
+    max_lanes = 1024
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
         return np.array([rng.uniform(-1.5, 1.5) for rng in rngs]).reshape(-1, 1)
@@ -88,6 +90,7 @@ class Echo:
     obs_shape = (2,)
     action_space = Continuous(np.array([-1.0]), np.array([3.0]))
     n_state = 2
+    max_lanes = 1024
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
         return np.array([(rng.integers(1, self.longest + 1), rng.random()) for rng in rngs]).reshape(-1, 2)
@@ -109,7 +112,7 @@ def mlp(sim: Simulator, hidden_sizes: tuple[int, ...] = (), nonlinearity: str = 
 
 
 def trpo(**changes: Any) -> TrustRegion:
-    return _shipped("optimizer/trpo", **{"fisher_fraction": 1.0, **changes})
+    return _shipped("optimizer/trpo", **{"fisher_fraction": 1.0, "fisher_min_states": 0, **changes})
 
 
 def single(**changes: Any) -> SinglePath:
@@ -119,7 +122,8 @@ def single(**changes: Any) -> SinglePath:
 
 def vine(**changes: Any) -> Vine:
     numbers = {"gamma": 0.9, "step_limit": 20, "n_trunks": 8, "n_states": 12, "n_actions": 3, "branch_length": 5}
-    return _shipped("sampler/vine", **{**numbers, "scale": 1.0, **changes})
+    budgets = {"trunk_steps": None, "steps_per_iteration": None, "proposal": "policy", "scale": 1.0}
+    return _shipped("sampler/vine", **{**numbers, **budgets, **changes})
 
 
 def cartpole() -> CartPole:

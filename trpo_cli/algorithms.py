@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from trpo_cli.episodes import episode_stats, policy_noise
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.policies import Policy
 from trpo_cli.rollouts import PolicyActor, rollout
-from trpo_cli.samplers import Sampler, episode_stats, policy_noise
+from trpo_cli.samplers import Sampler
 from trpo_cli.seeding import generator, generators
 from trpo_cli.sims.base import Simulator
 from trpo_cli.world import World

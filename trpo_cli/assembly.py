@@ -13,13 +13,14 @@ from omegaconf import DictConfig
 
 from trpo_cli.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
 from trpo_cli.config import RESULT_KEYS, build, require_known_root, resolved
+from trpo_cli.convolutions import Conv
 from trpo_cli.display import Display
 from trpo_cli.errors import ConfigError
-from trpo_cli.input_range import input_map
+from trpo_cli.input_range import Network, input_map, mapped
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.optimizers.cma import Cma
 from trpo_cli.optimizers.maximum_likelihood import RewardWeightedRegression
-from trpo_cli.policies import InputMap, Mlp, MlpPolicy
+from trpo_cli.policies import Mlp
 from trpo_cli.provenance import run_info
 from trpo_cli.runlog import RunLog
 from trpo_cli.samplers import Sampler, SinglePath
@@ -28,6 +29,8 @@ from trpo_cli.trainer import Progress, train
 from trpo_cli.world import World
 
 GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
+# A number of the sampler, and the budget that wins over it where set.
+BUDGETS = (("n_paths", "steps_per_iteration"), ("n_trunks", "trunk_steps"), ("n_states", "steps_per_iteration"))
 Choices = Mapping[str, str]  # group: the option chosen for it
 
 
@@ -40,15 +43,15 @@ class Plan:
     config: dict[str, Any]
     options: dict[str, str]  # the one chosen for each group
     sim: Simulator
-    mlp: Mlp
-    policy: MlpPolicy  # its input map still the identity
+    network: Mlp | Conv
+    policy: Network  # its inputs not yet mapped
     sampler: Sampler
     optimizer: Any  # an Optimizer or a Search
     seed: int
     iterations: int
     checkpoint_every: int
 
-    def algorithm(self, policy: MlpPolicy) -> Algorithm:
+    def algorithm(self, policy: Network) -> Algorithm:
         """The loop's body with this policy."""
         if isinstance(self.optimizer, Cem | Cma):
             return PopulationSearch(self.sim, policy, self.optimizer, self.config["task"]["step_limit"], self.seed)
@@ -74,20 +77,15 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
     name = config["name"]
     _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
     _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
-    sim, mlp, sampler, optimizer = (build(cfg[group], group) for group in GROUPS)
+    sim, network, sampler, optimizer = (build(cfg[group], group) for group in GROUPS)
     sampler.check(sim)
-    steps = getattr(sampler, "steps_per_iteration", None)
-    if steps is not None and any(word.startswith("sampler.n_paths=") for word in overrides):
-        raise ConfigError(
-            f"sampler.n_paths is not used while sampler.steps_per_iteration={steps} is set; "
-            "add sampler.steps_per_iteration=null"
-        )
+    _require_used(sampler, overrides)
     if isinstance(optimizer, Cem | Cma | RewardWeightedRegression) and not isinstance(sampler, SinglePath):
         raise ConfigError(
             f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
             "use sampler=single"
         )
-    policy = mlp.build(sim.obs_shape, sim.action_space, _device(config["device"]))
+    policy = network.build(sim.obs_shape, sim.action_space, _device(config["device"]))
     if isinstance(optimizer, Cem | Cma):
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
     return Plan(
@@ -96,7 +94,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         config=config,
         options={group: choices[group] for group in GROUPS},
         sim=sim,
-        mlp=mlp,
+        network=network,
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
@@ -110,6 +108,16 @@ def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
     """Where the run of a configuration is."""
     method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
     return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
+
+
+def _require_used(sampler: Sampler, overrides: Sequence[str]) -> None:
+    """Refuse a number on the command line that a budget of steps makes useless."""
+    for number, budget in BUDGETS:
+        steps = getattr(sampler, budget, None)
+        if steps is not None and any(word.startswith(f"sampler.{number}=") for word in overrides):
+            raise ConfigError(
+                f"sampler.{number} is not used while sampler.{budget}={steps} is set; add sampler.{budget}=null"
+            )
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:
@@ -228,7 +236,7 @@ def _progress(checkpoint: State | None, plan: Plan) -> Progress:
         return Progress(
             checkpoint["iteration"], checkpoint["sim_steps_total"], checkpoint["time_s"], checkpoint["state"]
         )
-    measured = input_map(plan.mlp, plan.sim, plan.policy, plan.seed, plan.config["task"]["step_limit"])
+    measured = input_map(plan.network, plan.sim, plan.policy, plan.seed, plan.config["task"]["step_limit"])
     centre, half_range = (torch.from_numpy(np.array(x)) for x in (measured.centre, measured.half_range))
     state = {"input_centre": centre, "input_half_range": half_range}
     policy = replace(plan.policy, input_map=measured)
@@ -240,8 +248,7 @@ def _train(
 ) -> Progress:
     """The loop, with the policy's input map taken out of the state and kept beside it."""
     inputs = {key: progress.state[key] for key in ("input_centre", "input_half_range")}
-    scaling = InputMap(inputs["input_centre"].numpy(), inputs["input_half_range"].numpy(), plan.mlp.input_clip)
-    policy = replace(plan.policy, input_map=scaling)
+    policy = mapped(plan.policy, inputs["input_centre"].numpy(), inputs["input_half_range"].numpy())
     state = {key: value for key, value in progress.state.items() if key not in inputs}
     state["theta"] = state["theta"].to(policy.device)
     if recorder is not None:

@@ -38,9 +38,9 @@ class Batch:
     n_states: int  # M summed over the workers
     paths: Paths | None = None  # None for a vine, whose states come from no one episode
 
-    def chunks(self) -> Iterator["Batch"]:
-        """The batch in cache-sized pieces."""
-        for s in chunks(len(self.old)):
+    def chunks(self, size: int) -> Iterator["Batch"]:
+        """The batch in pieces of at most ``size`` states."""
+        for s in chunks(len(self.old), size):
             yield self.rows(s)
 
     def rows(self, s: slice | NDArray[np.intp]) -> "Batch":
@@ -88,7 +88,7 @@ def surrogate_gradient(policy: Policy, theta: Tensor, batch: Batch, world: World
     """Gradient ``[D]`` and value of the surrogate at ``theta``, over all workers."""
     estimate = ESTIMATORS[batch.estimator]
     total = torch.zeros(policy.n_parameters + 1, dtype=torch.float64, device=theta.device)
-    for chunk in batch.chunks():
+    for chunk in batch.chunks(policy.chunk_size):
         linear = policy.linearize(theta, policy.tensor(chunk.obs))
         params = linear.params.detach().requires_grad_()
         value = estimate(policy.dist, params, chunk)
@@ -115,7 +115,7 @@ def change(policy: Policy, theta: Tensor, batch: Batch, world: World) -> Change:
     estimate = ESTIMATORS[batch.estimator]
     sums = torch.zeros(3, dtype=torch.float64)
     largest = torch.zeros((), dtype=torch.float64)
-    for chunk in batch.chunks():
+    for chunk in batch.chunks(policy.chunk_size):
         params = policy.params(theta, policy.tensor(chunk.obs))
         kl = policy.dist.kl(chunk.old, params)
         sums += (

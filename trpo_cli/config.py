@@ -29,9 +29,12 @@ class VineDefaults:
     """A task's budget for vines."""
 
     n_trunks: int = MISSING
+    trunk_steps: int | None = MISSING
     n_states: int = MISSING
+    steps_per_iteration: int | None = MISSING
     n_actions: int = MISSING
     branch_length: int = MISSING
+    proposal: str = MISSING
 
 
 @dataclass

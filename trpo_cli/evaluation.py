@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from ctypes.util import find_library
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from errno import EISDIR
 from itertools import pairwise
 from math import sqrt
@@ -20,16 +20,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
 from trpo_cli.config import build, explain_value, shown, unknown_key
+from trpo_cli.episodes import policy_noise
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.policies import InputMap, MlpPolicy
-from trpo_cli.rollouts import PolicyActor, Rollout, rollout
-from trpo_cli.samplers import policy_noise
+from trpo_cli.input_range import Network, mapped
+from trpo_cli.rollouts import PolicyActor, rollout
 from trpo_cli.seeding import generators
 from trpo_cli.sims.base import Simulator
 from trpo_cli.video import film, require_film
 
 USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
-AT_ONCE = 256  # episodes played at a time
+AT_ONCE = 256  # episodes played at a time, at most
 
 # What each key of `Request` means.
 MEANING = {
@@ -108,15 +108,15 @@ def parse(words: list[str]) -> Request:
     return request
 
 
-def trained(run: Path) -> tuple[Simulator, MlpPolicy, torch.Tensor, DictConfig, int]:
+def trained(run: Path) -> tuple[Simulator, Network, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     cfg = OmegaConf.load(_require_run(run))
     assert isinstance(cfg, DictConfig)
     checkpoint = _checkpoint(run)
     state = checkpoint["state"]
-    sim, mlp = build(cfg.env, "env"), build(cfg.policy, "policy")
-    scaling = InputMap(state["input_centre"].numpy(), state["input_half_range"].numpy(), mlp.input_clip)
-    policy = replace(mlp.build(sim.obs_shape, sim.action_space, "cpu"), input_map=scaling)
+    sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
+    policy = network.build(sim.obs_shape, sim.action_space, "cpu")
+    policy = mapped(policy, state["input_centre"].numpy(), state["input_half_range"].numpy())
     return sim, policy, state["theta"], cfg, checkpoint["iteration"]
 
 
@@ -139,43 +139,39 @@ def _checkpoint(run: Path) -> dict[str, Any]:
 
 
 def play(
-    sim: Simulator, policy: MlpPolicy, theta: torch.Tensor, request: Request, limit: int, lanes: range, keep: bool
-) -> Rollout:
-    """The episodes numbered ``lanes``, from first states and under noise that training never draws.
+    sim: Simulator, policy: Network, theta: torch.Tensor, request: Request, limit: int, lanes: range
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Returns and lengths of the episodes ``lanes``, from first states and under noise that training never draws.
 
-    limit: steps of an episode. keep: store the states, for a film.
+    limit: steps of an episode
     """
     states = sim.reset(generators(request.seed, "evaluation_start", 0, lanes))
     noise = policy_noise(policy, request.seed, "evaluation", 0, lanes, limit)
-    act = PolicyActor(policy, theta, request.greedy)
-    return rollout(sim, act, states, noise, keep_states=keep, keep_decisions=keep)
+    roll = rollout(sim, PolicyActor(policy, theta, request.greedy), states, noise, keep_decisions=False)
+    return roll.rewards.sum(0), roll.lengths
 
 
 def evaluate(request: Request) -> dict[str, Any]:
     """Run the episodes, film the first ones where that is asked for, and return what the JSON file says."""
     sim, policy, theta, cfg, iterations = trained(Path(request.run))
     limit = int(cfg.task.step_limit)
-    n_filmed = min(request.video_episodes, request.episodes) if request.video else 0
+    parts, n_filmed = [], 0
     if request.video:
         require_film(Path(request.video), sim)
-        first = sim.reset(generators(request.seed, "evaluation_start", 0, range(1)))
-        sim.render(first)  # type: ignore[attr-defined]  # refuses where there is no OpenGL
-    starts = [*range(0, n_filmed), *range(n_filmed, request.episodes, AT_ONCE), request.episodes]
-    returns, lengths, filmed = [], [], []
-    for start, stop in pairwise(starts):
-        roll = play(sim, policy, theta, request, limit, range(start, stop), keep=start < n_filmed)
-        returns.append(roll.rewards.sum(0))
-        lengths.append(roll.lengths)
-        filmed += [roll.states] * (start < n_filmed)
-    if request.video:
-        film(Path(request.video), sim, filmed)
+        n_filmed = min(request.video_episodes, request.episodes)
+        with film(Path(request.video), sim) as filmed:
+            for lane in range(n_filmed):
+                parts.append(play(filmed, policy, theta, request, limit, range(lane, lane + 1)))
+    starts = [*range(n_filmed, request.episodes, min(AT_ONCE, sim.max_lanes)), request.episodes]
+    parts += [play(sim, policy, theta, request, limit, range(*lanes)) for lanes in pairwise(starts)]
+    returns, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
     return {
         "run": request.run,
         "iterations": iterations,
         "episodes": request.episodes,
         "greedy": request.greedy,
         "seed": request.seed,
-    } | _summary(np.concatenate(returns), np.concatenate(lengths), limit)
+    } | _summary(returns, lengths, limit)
 
 
 def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from trpo_cli.convolutions import Conv, ConvPolicy
+from trpo_cli.episodes import run_paths
 from trpo_cli.policies import InputMap, Mlp, MlpPolicy
-from trpo_cli.samplers import run_paths
 from trpo_cli.seeding import generator
 from trpo_cli.sims.base import Simulator
 
@@ -13,9 +15,21 @@ N_STEPS = 10_000  # environment steps of the fresh policy that the percentiles c
 N_LANES = 64  # episodes run at a time until there are enough
 LOW, HIGH = 10, 90  # percentiles that are mapped to -1 and 1
 
+Network = MlpPolicy | ConvPolicy
 
-def input_map(config: Mlp, sim: Simulator, policy: MlpPolicy, seed: int, step_limit: int) -> InputMap:
-    """The fixed affine map of ``policy.input_scale``; percentiles are measured by running the initial policy."""
+
+def mapped(policy: Network, centre: NDArray[np.float64], half_range: NDArray[np.float64]) -> Network:
+    """The policy with its inputs mapped by ``centre`` and ``half_range``, ``[O]`` or ``[1]``; its clip stays."""
+    return replace(policy, input_map=replace(policy.input_map, centre=centre, half_range=half_range))
+
+
+def input_map(config: Mlp | Conv, sim: Simulator, policy: Network, seed: int, step_limit: int) -> InputMap:
+    """The fixed affine map of ``policy.input_scale``; percentiles are measured by running the initial policy.
+
+    Pixels need no measuring: their map stands in the configuration.
+    """
+    if not isinstance(config, Mlp):
+        return policy.input_map
     if config.input_scale == "none":
         return InputMap(clip=config.input_clip)
     if config.input_scale != "percentile":

@@ -26,10 +26,18 @@ Acting = Callable[[Array, NDArray[np.float32]], tuple[Array, Array]]  # obs, noi
 NARROW = 16  # columns; matrices with fewer need care to be multiplied at BLAS's full speed
 CHUNK = 4096  # states linearised at a time: the activations of one chunk stay in the second-level cache
 
+
+def tanh(z: Tensor) -> Tensor:
+    """The hyperbolic tangent, NumPy's where it can be used: seven times as fast as torch's on one core."""
+    if z.device.type != "cpu" or z.requires_grad:
+        return torch.tanh(z)
+    return torch.from_numpy(np.tanh(z.numpy()))
+
+
 # name: (f(z), f'(z) as a function of z and f(z))
 NONLINEARITIES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "softplus": (softplus, lambda z, a: torch.sigmoid(z)),
-    "tanh": (torch.tanh, lambda z, a: 1 - a * a),
+    "tanh": (tanh, lambda z, a: 1 - a * a),
     "relu": (torch.relu, lambda z, a: (z > 0).to(z.dtype)),
 }
 IN_NUMPY: dict[str, Callable[[Array], Array]] = {
@@ -64,6 +72,8 @@ class Policy(Protocol):
     def dist(self) -> Distribution: ...
     @property
     def n_parameters(self) -> int: ...
+    @property
+    def chunk_size(self) -> int: ...
     def initial(self, rng: np.random.Generator) -> Tensor: ...
     def params(self, theta: Tensor, obs: Tensor) -> Tensor: ...
     def acting(self, theta: Tensor) -> Acting | None: ...
@@ -87,6 +97,8 @@ class MlpPolicy:
     hidden_norm: float  # of each hidden column
     dtype: torch.dtype
     device: str
+
+    chunk_size = CHUNK
 
     @property
     def _n_network(self) -> int:
@@ -246,7 +258,7 @@ def _scratch(slot: int, like: Tensor) -> Tensor:
     return _buffer(slot, width, like.dtype, like.device)[:rows] if rows <= CHUNK else torch.empty_like(like)
 
 
-def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
+def chunks(n: int, size: int) -> Iterator[slice]:
     """Consecutive slices of ``range(n)``, at most ``size`` long."""
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
 
@@ -289,7 +301,12 @@ class Mlp:
             raise ConfigError(f"policy.precision={self.precision} must be float32 or float64")
 
     def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete, device: str) -> MlpPolicy:
-        """The policy for observations of this shape and this action space, its input map still the identity."""
+        """The policy for observations of this shape and this action space; its input map is a clip alone."""
+        if len(obs_shape) == 3:
+            raise ConfigError(
+                f"policy=mlp sees no images, and this task's observation has the shape {list(obs_shape)}; "
+                "use policy=atari"
+            )
         if isinstance(self.input_scale, list) and len(self.input_scale) != prod(obs_shape):
             raise ConfigError(
                 f"policy.input_scale has {len(self.input_scale)} numbers and the observation {prod(obs_shape)}: "
@@ -306,7 +323,7 @@ class Mlp:
             sizes,
             dist,
             self.nonlinearity,
-            InputMap(),
+            InputMap(clip=self.input_clip),
             self.initial_std,
             self.output_norm,
             self.hidden_norm,

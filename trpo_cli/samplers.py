@@ -4,8 +4,8 @@ Both draw a lane's randomness from (seed, purpose, iteration, lane) and share th
 """
 
 from dataclasses import dataclass
-from math import ceil, inf
-from typing import Any, Protocol
+from math import inf
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,20 +14,17 @@ from torch import Tensor
 
 from trpo_cli.batch import Batch, Paths
 from trpo_cli.distributions import FactoredCategorical
+from trpo_cli.episodes import Stats, episode_stats, policy_noise, run_budget, run_paths
 from trpo_cli.errors import ConfigError
 from trpo_cli.numerics import discounted_sums
-from trpo_cli.policies import Policy
-from trpo_cli.rollouts import PolicyActor, Rollout, first_lanes, joined, rollout
+from trpo_cli.policies import Policy, chunks
+from trpo_cli.rollouts import PolicyActor, Rollout, rollout
 from trpo_cli.seeding import generator, generators
 from trpo_cli.sims.base import Discrete, Simulator
-from trpo_cli.world import World, first_until
+from trpo_cli.world import World
 
-MAX_LANES = 1024  # lanes rolled at once by one worker: bounds the memory of noise that may never be used
 ROUNDING = 1e-20  # variances below this fraction of the mean square are rounding, and no ground to prefer an action
-RETURNS = "collect/episode_returns"  # of every episode, which TensorBoard shows as a histogram
 FEW_PATHS = 5  # with fewer paths alive the baseline keeps its last value (authors' code)
-
-Stats = dict[str, Any]  # numbers, and tuples of them: a distribution
 
 
 class Sampler(Protocol):
@@ -45,62 +42,6 @@ class Sampler(Protocol):
 def _require(holds: bool, field: str, value: object, what: str) -> None:
     if not holds:
         raise ConfigError(f"sampler.{field}={value} must be {what}")
-
-
-def run_paths(
-    sim: Simulator,
-    policy: Policy,
-    theta: Tensor,
-    seed: int,
-    iteration: int,
-    lanes: range,
-    step_limit: int,
-    keep_states: bool = False,
-    purpose: str = "policy_noise",
-    greedy: bool = False,
-) -> Rollout:
-    """Whole episodes of the policy, one a lane number, from the simulator's own initial states.
-
-    purpose: what the noise is drawn for, see ``seeding``. greedy: the policy's mode acts, not a sample.
-    """
-    act, parts = PolicyActor(policy, theta, greedy), []
-    for start in range(lanes.start, max(lanes.stop, lanes.start + 1), MAX_LANES):
-        group = range(start, min(start + MAX_LANES, lanes.stop))
-        states = sim.reset(generators(seed, "initial_state", iteration, group))
-        noise = policy_noise(policy, seed, purpose, iteration, group, step_limit)
-        parts.append(rollout(sim, act, states, noise, keep_states))
-    return joined(parts)
-
-
-def policy_noise(
-    policy: Policy, seed: int, purpose: str, iteration: int, lanes: range, n_steps: int
-) -> NDArray[np.float32]:
-    """The noise of each lane's action choices, ``[T, n, Z]``."""
-    noise = np.empty((n_steps, len(lanes), policy.dist.action_size), np.float32)
-    for i, rng in enumerate(generators(seed, purpose, iteration, lanes)):
-        noise[:, i] = policy.dist.draw_noise(rng, (n_steps,))
-    return noise
-
-
-def episode_stats(roll: Rollout, step_limit: int, world: World) -> Stats:
-    """The ``collect/`` statistics of whole episodes, over all workers."""
-    returns = roll.rewards.sum(0)
-    n, total, squares, steps, ended = world.sums(
-        roll.n_lanes, returns.sum(), (returns**2).sum(), roll.n_steps, roll.terminated.sum()
-    )
-    mean = total / n
-    return {
-        "collect/episode_return": mean,
-        "collect/episode_return_std": max(squares / n - mean**2, 0.0) ** 0.5,
-        "collect/episode_return_max": world.maximum(float(returns.max(initial=-inf))),
-        "collect/episode_return_min": -world.maximum(float(-returns.min(initial=inf))),
-        "collect/score": mean / step_limit,
-        "collect/episode_length": steps / n,
-        "collect/n_episodes": int(n),
-        "collect/terminated_fraction": ended / n,
-        "collect/sim_steps": int(steps),
-        RETURNS: tuple(sorted(world.concatenate(returns).tolist())),
-    }
 
 
 @dataclass(frozen=True)
@@ -153,29 +94,12 @@ class SinglePath:
         self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
     ) -> tuple[Rollout, int]:
         """This worker's share of the batch's episodes, and the steps all workers simulated beyond the budget."""
-
-        def run(lanes: range) -> Rollout:
-            return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit)
-
         least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
         if self.steps_per_iteration is None:
-            return run(world.share(max(round(self.n_paths * self.scale), least))), 0
+            lanes = world.share(max(round(self.n_paths * self.scale), least))
+            return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit), 0
         budget = max(round(self.steps_per_iteration * self.scale), 1)
-        waves: list[Rollout] = []
-        n_lanes = steps = dropped = 0
-        while steps < budget:
-            # As many lanes as the mean length so far says are missing: the same waves for any number of workers.
-            mean_length = steps / n_lanes if n_lanes else self.step_limit
-            wave = max(ceil((budget - steps) / mean_length), least - n_lanes)
-            share = world.share(wave)
-            part = run(range(n_lanes + share.start, n_lanes + share.stop))
-            lengths = world.concatenate(part.lengths)
-            needed = max(first_until(lengths.tolist(), budget - steps), least - n_lanes)
-            waves.append(first_lanes(part, min(max(needed - share.start, 0), len(share))))
-            steps += int(lengths[:needed].sum())
-            dropped += int(lengths[needed:].sum())
-            n_lanes += wave
-        return joined(waves), dropped
+        return run_budget(sim, policy, theta, seed, iteration, budget, least, self.step_limit, world)
 
     def advantages(self, roll: Rollout, world: World) -> NDArray[np.float64]:
         """Reward-to-go less the time-dependent baseline, standardised: ``[M]``, one for each decision of ``roll``.
@@ -214,7 +138,9 @@ class Vine:
     gamma: float  # discount
     step_limit: int  # environment steps of a trunk
     n_trunks: int  # trunk episodes a batch
+    trunk_steps: int | None  # where set: trunk episodes until their steps reach it, and n_trunks is not used
     n_states: int  # size of the rollout set, drawn uniformly from all visited states
+    steps_per_iteration: int | None  # where set: branches until all steps reach it, and n_states is not used
     n_actions: int  # K: actions tried at each
     branch_length: int  # environment steps of a branch, its first action included
     scale: float  # fraction of the trunks and of the rollout set that is really drawn
@@ -227,6 +153,9 @@ class Vine:
         _require(0 < self.gamma <= 1, "gamma", self.gamma, "in (0, 1]")
         for name in ("step_limit", "n_trunks", "n_states", "branch_length"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name, other in (("trunk_steps", "n_trunks"), ("steps_per_iteration", "n_states")):
+            steps = getattr(self, name)
+            _require(steps is None or steps >= 1, name, steps, f"at least 1, or null to use {other}")
         _require(
             self.n_actions >= 2, "n_actions", self.n_actions, "at least 2: one action has nothing to be better than"
         )
@@ -256,8 +185,7 @@ class Vine:
     def __call__(
         self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
     ) -> tuple[Batch, Stats]:
-        lanes = world.share(max(round(self.n_trunks * self.scale), 1))
-        trunks = run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit, keep_states=True)
+        trunks, dropped = self.trunks(sim, policy, theta, seed, iteration, world)
         states, mine = self.rollout_set(trunks, seed, iteration, world)
         obs = sim.observe(states)
         with torch.inference_mode():
@@ -275,12 +203,29 @@ class Vine:
         )
         stats = episode_stats(trunks, self.step_limit, world)
         branch_steps_total = int(world.sums(branch_steps)[0])
-        stats["collect/sim_steps"] += branch_steps_total
+        stats["collect/sim_steps"] += branch_steps_total + dropped
         return batch, stats | {"collect/branch_steps": branch_steps_total, "collect/n_states": batch.n_states}
 
     @property
     def _sampled_estimator(self) -> str:
         return "self_normalised" if self.estimator == "auto" else self.estimator
+
+    def trunks(
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
+    ) -> tuple[Rollout, int]:
+        """This worker's share of the trunk episodes with their states, and the steps all simulated beyond a budget."""
+        if self.trunk_steps is None:
+            lanes = world.share(max(round(self.n_trunks * self.scale), 1))
+            return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit, keep_states=True), 0
+        budget = max(round(self.trunk_steps * self.scale), 1)
+        return run_budget(sim, policy, theta, seed, iteration, budget, 1, self.step_limit, world, keep_states=True)
+
+    def _n_states(self, trunk_steps: int) -> int:
+        """Size of the rollout set: as configured, or what the steps left by the trunks pay for."""
+        if self.steps_per_iteration is None:
+            return max(round(self.n_states * self.scale), 1)
+        left = round(self.steps_per_iteration * self.scale) - trunk_steps
+        return max(left // (self.n_actions * self.branch_length), 1)
 
     def rollout_set(
         self, trunks: Rollout, seed: int, iteration: int, world: World
@@ -292,7 +237,7 @@ class Vine:
         assert trunks.states is not None
         counts = world.gather_objects(trunks.n_steps)
         start, total = sum(counts[: world.rank]), sum(counts)
-        n = min(max(round(self.n_states * self.scale), 1), total)
+        n = min(self._n_states(total), total)
         chosen = np.sort(generator(seed, "rollout_set", iteration).choice(total, n, replace=False, shuffle=False))
         here = chosen[(chosen >= start) & (chosen < start + trunks.n_steps)] - start
         lane_major = np.lexsort((trunks.t, trunks.lane))  # the same numbering of the visits for any number of workers
@@ -332,17 +277,37 @@ class Vine:
         Paper: nothing is added for what lies beyond a branch's end, as in the authors' code.
         """
         m, k = actions.shape[:2]
+        q_values, n_steps = np.zeros((m, k)), 0
+        for rows in chunks(m, max(sim.max_lanes // k, 1)):
+            group = range(mine.start + rows.start, mine.start + rows.stop)
+            roll = self._branches(sim, policy, theta, states[rows], actions[rows], seed, iteration, group)
+            discounts = self.gamma ** np.arange(len(roll.rewards))
+            q_values[rows] = (discounts @ roll.rewards).reshape(-1, k)
+            n_steps += roll.n_steps
+        return q_values, n_steps
+
+    def _branches(
+        self,
+        sim: Simulator,
+        policy: Policy,
+        theta: Tensor,
+        states: NDArray[np.generic],
+        actions: Tensor,
+        seed: int,
+        iteration: int,
+        places: range,
+    ) -> Rollout:
+        """One branch for each state and action; ``places``: of the states in the whole rollout set."""
+        k = actions.shape[1]
         if self.common_random_numbers:
-            noise = policy_noise(policy, seed, "branch_noise", iteration, mine, self.branch_length)
+            noise = policy_noise(policy, seed, "branch_noise", iteration, places, self.branch_length)
             noise = np.repeat(noise, k, axis=1)  # the same noise for the K branches of a state
         else:
-            lanes = range(mine.start * k, mine.stop * k)
+            lanes = range(places.start * k, places.stop * k)
             noise = policy_noise(policy, seed, "branch_noise", iteration, lanes, self.branch_length)
-        act = PolicyActor(policy, theta)
         first = actions.flatten(0, 1).cpu().numpy()
-        roll = rollout(sim, act, np.repeat(states, k, axis=0), noise, keep_decisions=False, first_actions=first)
-        discounts = self.gamma ** np.arange(len(roll.rewards))
-        return (discounts @ roll.rewards).reshape(m, k), roll.n_steps
+        starts = np.repeat(states, k, axis=0)
+        return rollout(sim, PolicyActor(policy, theta), starts, noise, keep_decisions=False, first_actions=first)
 
     def advantages(self, q_values: NDArray[np.float64], world: World) -> NDArray[np.float64]:
         """Q-values ``[m, K]`` less their mean over the actions of a state, in units of their typical spread."""

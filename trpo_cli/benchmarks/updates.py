@@ -57,7 +57,7 @@ def synthetic_batch(policy: MlpPolicy, theta: Tensor, n_states: int) -> Batch:
     rng, obs_size = np.random.default_rng(0), policy.sizes[0]
     obs = rng.standard_normal((n_states, obs_size), dtype=np.float32)
     old = torch.empty(n_states, policy.dist.n_params)
-    for rows in chunks(n_states):
+    for rows in chunks(n_states, policy.chunk_size):
         old[rows] = policy.params(theta, policy.tensor(obs[rows]))
     noise = torch.from_numpy(policy.dist.draw_noise(rng, (n_states,)))
     actions = policy.dist.sample(old, noise)

@@ -69,6 +69,11 @@ class FisherMatrix:
         return (self.world.sum(total) / self.n_states).to(v.dtype)
 
 
+def sampled(batch: Batch, fraction: float, min_states: int) -> float:
+    """The fraction of all workers' states to average over: ``fraction``, or what makes ``min_states`` of them."""
+    return min(max(fraction, min_states / batch.n_states), 1.0)
+
+
 def fisher_matrix(
     policy: Policy,
     theta: Tensor,
@@ -84,7 +89,7 @@ def fisher_matrix(
         n = len(batch.old)
         sample = batch.rows(np.sort(rng.permutation(n)[: ceil(fraction * n)]))
     pieces = []
-    for chunk in sample.chunks():
+    for chunk in sample.chunks(policy.chunk_size):
         linear = policy.linearize(theta, policy.tensor(chunk.obs))
         pieces.append((linear, metric(policy.dist, chunk, linear)))
     return FisherMatrix(pieces, int(world.sums(len(sample.old))[0]), world)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trpo_cli.batch import Batch, change, surrogate_gradient
 from trpo_cli.optimizers.base import Stats, Updated, refused, require, step_stats
-from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix, natural_direction, useless
+from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix, natural_direction, sampled, useless
 from trpo_cli.policies import Policy
 from trpo_cli.world import World
 
@@ -24,18 +24,21 @@ class NaturalGradient:
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
+    fisher_min_states: int  # unless that is fewer states than this
 
     def __post_init__(self) -> None:
         require(0 < self.penalty < inf, "penalty", self.penalty, "a finite number > 0")
         require(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "at least 1")
         require(0 <= self.cg_damping < inf, "cg_damping", self.cg_damping, "a finite number >= 0")
         require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
+        require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
         gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
         if (reason := useless(gradient)) is not None:
             return refused(theta, reason, gradient)
-        matrix = fisher_matrix(policy, theta, batch, self.fisher_fraction, rng, world, analytic_metric)
+        fraction = sampled(batch, self.fisher_fraction, self.fisher_min_states)
+        matrix = fisher_matrix(policy, theta, batch, fraction, rng, world, analytic_metric)
         solution = natural_direction(matrix, gradient, self.cg_iterations, self.cg_damping)
         new = theta + solution.x / self.penalty  # Eq. (17)
         found: Stats = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}

@@ -127,7 +127,7 @@ class Constraints:
 
     def __init__(self, policy: Policy, theta: Tensor, batch: Batch, ridge: float, world: World) -> None:
         self._policy, self._theta, self._batch, self._ridge, self._world = policy, theta, batch, ridge, world
-        self._pieces = [policy.linearize(theta, policy.tensor(chunk.obs)) for chunk in batch.chunks()]
+        self._pieces = [policy.linearize(theta, policy.tensor(chunk.obs)) for chunk in batch.chunks(policy.chunk_size)]
 
     def most_violated(self, x: Floats, n: int) -> tuple[float, list[tuple[Place, Floats]]]:
         """The largest ½ xᵀ(A_s + εI)x of all workers' states, and place and factor B_s ``[P, D]`` of the n largest."""

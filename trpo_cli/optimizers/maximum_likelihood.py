@@ -39,7 +39,7 @@ class RewardWeightedRegression:
             at = torch.as_tensor(x).to(theta)
             total = torch.zeros(len(x) + 1, dtype=torch.float64, device=theta.device)
             start = 0
-            for chunk in batch.chunks():
+            for chunk in batch.chunks(policy.chunk_size):
                 weights = elite[start : start + len(chunk.old)].to(chunk.old)
                 start += len(chunk.old)
                 linear = policy.linearize(at, policy.tensor(chunk.obs))

@@ -10,7 +10,7 @@ from torch import Tensor
 from trpo_cli.batch import Batch, surrogate_gradient
 from trpo_cli.numerics import Solution
 from trpo_cli.optimizers.base import Stats, Updated, refused, require
-from trpo_cli.optimizers.directions import METRICS, FisherMatrix, fisher_matrix, natural_direction, useless
+from trpo_cli.optimizers.directions import METRICS, FisherMatrix, fisher_matrix, natural_direction, sampled, useless
 from trpo_cli.optimizers.line_search import LineSearch
 from trpo_cli.policies import Policy
 from trpo_cli.world import World
@@ -25,6 +25,7 @@ class TrustRegion:
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
+    fisher_min_states: int  # unless that is fewer states than this
     fisher: str  # analytic: the Hessian of the KL (Appendix C); empirical: the covariance of ∇ log π
     line_search: str  # boundary: rescale onto the boundary of the trust region; halving: the paper's
     accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
@@ -34,6 +35,7 @@ class TrustRegion:
         require(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "at least 1")
         require(0 <= self.cg_damping < inf, "cg_damping", self.cg_damping, "a finite number >= 0")
         require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
+        require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
         require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
         _ = self._line_search  # which checks the rest
 
@@ -41,7 +43,8 @@ class TrustRegion:
         gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
         if (reason := useless(gradient)) is not None:
             return refused(theta, reason, gradient)
-        matrix = fisher_matrix(policy, theta, batch, self.fisher_fraction, rng, world, METRICS[self.fisher])
+        fraction = sampled(batch, self.fisher_fraction, self.fisher_min_states)
+        matrix = fisher_matrix(policy, theta, batch, fraction, rng, world, METRICS[self.fisher])
         solution = natural_direction(matrix, gradient, self.cg_iterations, self.cg_damping)
         step_size = self._step_size(matrix, solution)
         if isinstance(step_size, str):

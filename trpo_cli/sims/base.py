@@ -62,6 +62,9 @@ class Discrete:
         return np.asarray(actions, dtype=np.int64)
 
 
+MAX_LANES = 1024  # where lanes cost nothing but the noise that they may not use up
+
+
 class Step(NamedTuple):
     """What one control step makes of a batch of n lanes."""
 
@@ -84,6 +87,10 @@ class Simulator(Protocol):
     @property
     def n_state(self) -> int:
         """Dimension of the state as the paper counts it: positions and velocities."""
+
+    @property
+    def max_lanes(self) -> int:
+        """Lanes that a process rolls at once: what bounds their memory."""
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Any:
         """First states, lane i drawn from ``rngs[i]`` alone."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.sims.base import Continuous, Floats, Step
+from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
 from trpo_cli.sims.picture import cart_and_pole
 
 _MAY_BE_ZERO = {"gravity", "cart_friction", "pole_friction", "reset_range", "balance_reward", "control_cost"}
@@ -53,6 +53,11 @@ class CartPole:
     def obs_shape(self) -> tuple[int, ...]:
         """One observation is the 4-vector state."""
         return (4,)
+
+    @property
+    def max_lanes(self) -> int:
+        """No lane costs more than its noise."""
+        return MAX_LANES
 
     @property
     def n_state(self) -> int:

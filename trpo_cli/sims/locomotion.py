@@ -21,7 +21,7 @@ from mujoco.rollout import Rollout
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.sims.base import Continuous, Floats, Step
+from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
 from trpo_cli.sims.picture import MujocoCamera
 
 _RANGES = ("healthy_height", "healthy_angle", "healthy_state")
@@ -82,6 +82,11 @@ class Locomotion:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), astuple(self)  # the engine holds C objects; a copy builds its own
+
+    @property
+    def max_lanes(self) -> int:
+        """No lane costs more than its noise."""
+        return MAX_LANES
 
     @property
     def n_state(self) -> int:
