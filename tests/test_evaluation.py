@@ -1,7 +1,10 @@
 """Laws of trpo-eval: it scores the policy that was trained, over episodes that its seed decides."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 from composed import executed, planned
+from films import frames
 
 from trpo_cli import cli
 from trpo_cli.errors import ConfigError
-from trpo_cli.evaluation import USAGE, Request, evaluate, parse, trained
-from trpo_cli.seeding import generator
+from trpo_cli.evaluation import MEANING, USAGE, Request, evaluate, parse, play, trained
+from trpo_cli.seeding import generator, generators
 
 LIMIT = 60
+KEYS = ", ".join(MEANING)
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +47,30 @@ def test_the_summary_is_what_the_returns_say(run: Path):
     assert 9 * result["length_mean"] < result["return_mean"] <= 10 * result["length_mean"]
 
 
+def test_no_episode_starts_where_training_did_whatever_the_seed(run: Path):
+    sim, policy, theta, _, _ = trained(run)
+    begun: list[np.ndarray] = []
+
+    class Watched:
+        """The simulator, noting where its lanes begin."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sim, name)
+
+        def reset(self, rngs: Any) -> Any:
+            begun.append(sim.reset(rngs))
+            return begun[-1]
+
+    play(Watched(), policy, theta, Request(str(run), seed=0), 1, range(8))  # type: ignore[arg-type]
+    seen = np.array([sim.reset(generators(0, "initial_state", i, range(16))) for i in range(4)]).reshape(-1, 4)
+    assert begun[0].shape == (8, 4) and not np.isin(begun[0], seen).any()
+
+
 @pytest.mark.parametrize("greedy", [True, False])
 def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_own(run: Path, greedy: bool):
     sim, policy, theta, _, _ = trained(run)
     for lane, value in enumerate(score(run, greedy=greedy, episodes=3, seed=4)["returns"]):
-        states, total = sim.reset([generator(4, "initial_state", 0, lane)]), 0.0
+        states, total = sim.reset([generator(4, "evaluation_start", 0, lane)]), 0.0
         noise = policy.dist.draw_noise(generator(4, "evaluation", 0, lane), (LIMIT,))
         for t in range(LIMIT):
             mean, log_std = policy.params(theta, policy.tensor(sim.observe(states))).split(1, 1)
@@ -90,14 +114,21 @@ def test_a_damaged_checkpoint_gives_way_to_its_predecessor(run: Path, tmp_path: 
     ("word", "sentence"),
     [
         ("episodes=0", "episodes=0 must be at least 1"),
+        ("video_episodes=0", "video_episodes=0 must be at least 1"),
         ("seed=-1", "seed=-1 must be >= 0"),
         ("episodes=abc", f"episodes=abc is not a whole number; for example: {USAGE}"),
         ("episodes=1.5", f"episodes=1.5 is not a whole number; for example: {USAGE}"),
         ("episodes=null", f"episodes=null cannot be: it needs a value; for example: {USAGE}"),
         ("greedy=maybe", f"greedy=maybe is neither true nor false; for example: {USAGE}"),
         ("episode=3", f"episode does not exist; did you mean episodes?; for example: {USAGE}"),
-        ("xyz=3", f"xyz does not exist; known here: run, episodes, greedy, seed, out; for example: {USAGE}"),
-        ("=3", f" does not exist; known here: run, episodes, greedy, seed, out; for example: {USAGE}"),
+        (
+            "xyz=3",
+            f"xyz does not exist; known here: {KEYS}; for example: {USAGE}",
+        ),
+        (
+            "=3",
+            f" does not exist; known here: {KEYS}; for example: {USAGE}",
+        ),
         ("greedy", f"greedy is no key=value; for example: {USAGE}"),
         ("out=${nowhere}", f"out refers to ${{nowhere}}, which does not exist; for example: {USAGE}"),
     ],
@@ -139,11 +170,60 @@ def test_the_command_writes_the_file_and_says_the_mean(run: Path, tmp_path: Path
     assert json.loads((run / "evaluation.json").read_text())["greedy"] is True
 
 
-def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, command: Any):
+def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trpo_cli.evaluation.play", None)  # which would raise
+    film = str(tmp_path / "film")
     for words, status, sentence in (
         ((f"run={tmp_path}",), 2, f"trpo-eval: run={tmp_path} is no run directory: it has no .hydra/config.yaml\n"),
         ((f"run={run}", "seed=x"), 2, f"trpo-eval: seed=x is not a whole number; for example: {USAGE}\n"),
         ((f"run={run}", "out=/proc/x/y"), 1, "trpo-eval: cannot write to /proc/x/y: No such file or directory\n"),
+        ((f"run={run}", f"out={run}"), 1, f"trpo-eval: cannot write to {run}: Is a directory\n"),
+        ((f"run={run}", "video=/proc/x.mp4"), 1, "trpo-eval: cannot write to /proc/x.mp4: No such file or directory\n"),
+        ((f"run={run}", f"video={film}.gif"), 2, f"trpo-eval: video={film}.gif must end in .mp4\n"),
     ):
         assert command(*words) == (status, "", sentence)
-    assert command()[0] == 2 and command("--help")[0] == 0 and USAGE in command("-h")[1]
+    assert command()[0] == 2 and not list(tmp_path.iterdir())
+
+
+def test_the_page_of_help_says_what_every_key_is(command: Any):
+    status, page, errors = command("--help")
+    assert (status, errors) == (0, "") and command("-h")[1] == page
+    assert MEANING.keys() == Request.__dataclass_fields__.keys()
+    for name, meaning in MEANING.items():
+        assert re.search(rf"^  {name}=\S* +{re.escape(meaning)}$", page, re.MULTILINE)
+
+
+def test_the_filmed_episodes_are_the_first_of_those_scored(run: Path, tmp_path: Path, command: Any):
+    out = tmp_path / "film.mp4"
+    words = (f"run={run}", "episodes=6", "seed=2", f"out={tmp_path / 'score.json'}")
+    status, output, errors = command(*words, f"video={out}", "video_episodes=2")
+    assert (status, errors) == (0, "") and output.endswith(f", film to {out}\n")
+    with_film = json.loads((tmp_path / "score.json").read_text())
+    command(*words)
+    assert json.loads((tmp_path / "score.json").read_text())["returns"] == with_film["returns"]
+    fps, pictures = frames(out)
+    assert fps == 20  # dt is 0.05 s
+    assert len(pictures) == sum(1 + n_steps(with_film["returns"][lane]) for lane in (0, 1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "score.json"]
+
+
+def n_steps(episode_return: float) -> int:
+    """Steps of an episode: all but the last pay nearly 10, and the last pays 0 where it ends before the limit."""
+    return min(round(episode_return / 10) + 1, LIMIT)
+
+
+@pytest.mark.parametrize("backend", ["egl", "disabled"])
+def test_a_hopper_is_filmed_or_a_sentence_says_what_to_install(backend: str, tmp_path: Path):
+    run = executed(planned("env=hopper", "iterations=1", "sampler.n_paths=2", f"outputs={tmp_path}"))
+    film = tmp_path / "film.mp4"
+    program = "from trpo_cli.cli import evaluate; evaluate()"
+    words = [f"run={run}", "episodes=1", f"video={film}"]
+    environment = os.environ | {"MUJOCO_GL": backend, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True)
+    if backend == "egl" and done.returncode == 0:  # the machine has EGL
+        _, pictures = frames(film)
+        assert pictures[0].shape == (360, 480, 3) and pictures[0].std() > 20
+        assert np.abs(pictures[0] - pictures[-1]).max() > 50  # it fell
+    else:
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and not film.exists()
+        assert "apt install libegl1" in done.stderr or "cannot be imported" in done.stderr

@@ -9,9 +9,10 @@ import trpo_cli
 
 # From the ground up; a name that ends in .* covers the modules of that package not named before.
 LAYERS = [
-    {"errors"},
+    {"errors", "manual"},
     {"checkpoint"},
     {"rundir", "mirror"},
+    {"sims.picture"},
     {
         "numerics",
         "distributions",
@@ -35,7 +36,8 @@ LAYERS = [
     {"optimizers.*"},
     {"algorithms", "input_range"},
     {"trainer"},
-    {"assembly", "sweeps", "workers", "evaluation"},
+    {"video"},
+    {"assembly", "sweeps", "sweep_table", "workers", "evaluation"},
     {"cli"},
     {"__main__", "benchmarks.measure", "benchmarks.tasks"},
     {"benchmarks.*"},

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.report import main
+from trpo_cli.report import _parser, main
 from trpo_cli.reports import compare, figure4, theory
 from trpo_cli.reports.curves import best_of_sweeps, curves, mean_and_error
 from trpo_cli.reports.runs import find_runs, flat
@@ -417,3 +418,15 @@ def test_torch_is_not_imported():
 
 def test_settings_are_flattened_to_dotted_keys():
     assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_help_says_what_every_report_is_for_and_shows_commands_that_parse(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    page = capsys.readouterr().out
+    assert end.value.code == 0
+    examples = [line.split("   ")[0].split()[1:] for line in page.splitlines() if line.startswith("  trpo-report ")]
+    assert {words[0] for words in examples} == {"figure4", "table2", "compare", "theory"}
+    for words in examples:
+        assert _parser().parse_args(words).report == words[0]
+        assert re.search(rf"^ +{words[0]} +\S+ \S+", page, re.MULTILINE)

@@ -167,6 +167,7 @@ def test_the_statistics_of_episodes_by_hand():
         "collect/n_episodes": 3,
         "collect/terminated_fraction": pytest.approx(1 / 3),
         "collect/sim_steps": 5,
+        "collect/episode_returns": (1.0, 4.0, 4.0),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,13 @@ def done(folder: Path) -> list[str]:
     return sorted(str(path.parent.relative_to(runs)) for path in runs.rglob("done.json"))
 
 
+def table(command: Launched) -> dict[str, list[str]]:
+    """State, iterations and directory of each job, as the command's last words say."""
+    lines = command.output().rpartition("\njob ")[2].partition("\n\n")[0].splitlines()[1:]
+    found = [re.fullmatch(r"(\S.*?)  +(\w+)  +\S+  +(\S+)  +(\S+)", line) for line in lines]
+    return {line[1]: [line[2], line[3], line[4]] for line in found if line is not None}
+
+
 def n_started(command: Launched) -> int:
     """Jobs that simulated something."""
     return command.output().count(" workers)")
@@ -44,6 +52,13 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
     for run in done(tmp_path):
         about = json.loads((tmp_path / "outputs" / "s" / run / "run.json").read_text())
         assert (f"workers={about['workers']}", f"seed{about['identity']['seed']}") == (run[:9], run[-5:])
+    assert table(command) == {
+        f"seed={seed} workers={n}": ["finished", "2", f"outputs/s/workers={n}/{BASE}/seed{seed}"]
+        for n in (1, 2)
+        for seed in (0, 1)
+    }
+    means = [line.split()[:2] for line in command.output().splitlines()[-2:]]
+    assert sorted(means) == [["workers=1", "2"], ["workers=2", "2"]]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("progress.jsonl")}
     with sweep(tmp_path, *words) as command:
         assert command.ended() == 0, command.errors()
@@ -67,6 +82,11 @@ def test_a_job_that_fails_says_so_and_stops_no_other(launcher: tuple[str, ...], 
         "trpo-train: not every job of the sweep has finished; the same command runs what is missing",
     ]
     assert "Traceback" not in command.errors()
+    good = f"optimizer.kl_limit=0.01/{BASE}/seed0"
+    assert table(command) == {
+        "optimizer.kl_limit=-1": ["refused", "-", "-"],
+        "optimizer.kl_limit=0.01": ["finished", "2", f"outputs/s/{good}"],
+    }
     assert done(tmp_path) == [f"optimizer.kl_limit=0.01/{BASE}/seed0"]
 
 
@@ -100,6 +120,29 @@ def test_the_jobs_that_joblib_runs_end_with_the_command(number: int, status: int
         assert len(command.alive()) >= 7  # the command, two jobs, two workers each
         command.process.send_signal(number)
         assert command.ended() == status
+
+
+def test_optuna_looks_for_the_best_final_score_and_finished_trials_are_not_run_again(tmp_path: Path):
+    words = ("-m", "experiment=tune/cartpole", "hydra.sweeper.n_trials=3", "name=s", "workers=1", "iterations=2")
+    with trpo_train(tmp_path, *words) as command:
+        assert command.ended() == 0, command.errors()
+    runs = {run: progress(tmp_path / "outputs/s" / run)[-1]["collect/score"] for run in done(tmp_path)}
+    found = yaml.safe_load((tmp_path / "outputs/s/optimization_results.yaml").read_text())
+    assert len(runs) == 3 and found["best_value"] == max(runs.values()) > min(runs.values())
+    best = max(runs, key=lambda run: runs[run])
+    assert all(f"{key}={value}" in best for key, value in found["best_params"].items())
+    assert len(table(command)) == 3
+    with trpo_train(tmp_path, *words) as command:
+        assert command.ended() == 0
+    assert command.output().count("is finished (2 iterations") == 3 and done(tmp_path) == sorted(runs)
+
+
+def test_trials_that_all_fail_end_the_search_in_one_sentence(tmp_path: Path):
+    words = ("-m", "experiment=tune/cartpole", "hydra.sweeper.n_trials=2", "env.dt=0")
+    with trpo_train(tmp_path, *words) as command:
+        assert command.ended() == 2
+    assert command.sentences()[0].endswith(": env.dt=0.0 must be > 0") and len(command.sentences()) == 3
+    assert "Traceback" not in command.errors()
 
 
 # The pieces
@@ -179,6 +222,14 @@ def test_a_launcher_whose_plugin_is_missing_is_one_sentence_that_names_it(launch
     assert result.returncode == 2
     assert result.stderr == (
         f"trpo-train: hydra/launcher={plugin} is a plugin that is not installed: pip install {package}\n"
+    )
+
+
+def test_a_search_whose_plugin_is_missing_is_one_sentence_that_names_it(tmp_path: Path):
+    result = without_plugins(tmp_path, "-m", "experiment=tune/cartpole")
+    assert result.returncode == 2
+    assert result.stderr == (
+        "trpo-train: hydra/sweeper=optuna is a plugin that is not installed: pip install hydra-optuna-sweeper\n"
     )
 
 

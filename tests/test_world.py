@@ -62,6 +62,13 @@ def exchanges(world: World) -> dict[str, Any]:
     }
 
 
+def untimed(row: dict[str, Any]) -> dict[str, Any]:
+    """What no clock said, a distribution as so many numbers."""
+    numbers = {f"return {i}": x for i, x in enumerate(row["collect/episode_returns"])}
+    others = {key: value for key, value in row.items() if not key.startswith("time/") and not isinstance(value, tuple)}
+    return others | numbers
+
+
 def everything(world: World) -> dict[str, Any]:
     """One program that uses all of the numerical core, in one start of the workers."""
     mine = world.share(11)
@@ -88,11 +95,11 @@ def everything(world: World) -> dict[str, Any]:
         state, rows = {"theta": THETA}, []
         for iteration in range(N_ITERATIONS):
             state, row = algorithm.iterate(state, iteration, world)
-            rows.append({key: value for key, value in row.items() if not key.startswith("time/")})
+            rows.append(untimed(row))
         found[name] = rows, state["theta"].numpy()
     search = PopulationSearch(SIM, POLICY, Cem(8, 0.25, 0.1, 0.0, 0), 40, 7)
     state, row = search.iterate(search.initial(), 0, world)
-    found["search"] = {k: v for k, v in row.items() if not k.startswith("time/")}, state["theta"].numpy()
+    found["search"] = untimed(row), state["theta"].numpy()
     return found
 
 

@@ -17,7 +17,7 @@ from trpo_cli.sims.base import Simulator
 from trpo_cli.world import World
 
 State = dict[str, Any]  # "theta" [D] and what else the algorithm needs to go on: tensors by name
-Row = dict[str, float | str | bool]
+Row = dict[str, Any]  # numbers, strings, and tuples of numbers: a distribution
 
 
 class Algorithm(Protocol):

@@ -41,6 +41,7 @@ class Plan:
     directory: Path
     command: str  # that composes this configuration
     config: dict[str, Any]
+    options: dict[str, str]  # the one chosen for each group
     sim: Simulator
     network: Mlp | Conv
     policy: Network  # its inputs not yet mapped
@@ -87,11 +88,11 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
     policy = network.build(sim.obs_shape, sim.action_space, _device(config["device"]))
     if isinstance(optimizer, Cem | Cma):
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
-    method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
     return Plan(
-        directory=Path(config["outputs"]) / name / choices["env"] / method / f"seed{config['seed']}",
+        directory=run_directory(config, choices),
         command=" ".join(["trpo-train", *overrides]),
         config=config,
+        options={group: choices[group] for group in GROUPS},
         sim=sim,
         network=network,
         policy=policy,
@@ -101,6 +102,12 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         iterations=config["iterations"],
         checkpoint_every=config["checkpoint_every"],
     )
+
+
+def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
+    """Where the run of a configuration is."""
+    method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
+    return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
 
 
 def _require_used(sampler: Sampler, overrides: Sequence[str]) -> None:
@@ -165,6 +172,7 @@ def _status(progress: Progress, plan: Plan, asked: Callable[[], int]) -> int:
 def _open(plan: Plan, world: World) -> RunLog:
     info = run_info() | {
         "command": plan.command,
+        "options": plan.options,
         "workers": world.size,
         "n_parameters": plan.policy.n_parameters,
         "obs_dim": int(np.prod(plan.sim.obs_shape)),

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import NoReturn
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -23,10 +24,12 @@ from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from trpo_cli.config import conf_dir, explain_value, register_schema  # noqa: E402
+from trpo_cli.config import conf_dir, explain_value, register_schema, resolved  # noqa: E402
 from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError  # noqa: E402
+from trpo_cli.manual import page  # noqa: E402
 from trpo_cli.sentences import explain  # noqa: E402
-from trpo_cli.sweeps import end_with, granted_cores, job_name, key_of, missing_launcher, swept_keys  # noqa: E402
+from trpo_cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
+from trpo_cli.sweeps import end_with, granted_cores, job_name, key_of, missing_plugin, swept_keys  # noqa: E402
 
 
 class JobError(RuntimeError):
@@ -65,7 +68,8 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
     composed = False
     command, swept = os.getpid(), swept_keys(sys.argv[1:])
 
-    def single_or_sweep(cfg: DictConfig) -> None:
+    def single_or_sweep(cfg: DictConfig) -> float | None:
+        """The final score, which Optuna's sweeper looks at."""
         nonlocal composed
         composed = True
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -73,26 +77,40 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
             end_with(command)
             os.environ["TERM"] = "dumb"
         try:
-            _one_of_many(cfg, job, swept) if sweep else job(cfg)
+            if sweep:
+                return _one_of_many(cfg, job, swept)
+            job(cfg)
         except Exception as error:
             if os.getpid() != command:
                 raise  # as launchers bring it home from processes of their own
             failures.append(error)  # past Hydra, which would add lines of its own
+        return None
 
     if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
         _refuse_in_group("torchrun starts the workers of one run: leave out -m, and call it once for each job")
-    try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(single_or_sweep)()
-    except JobError as error:
-        failures.append(error)
-    except Exception as error:
-        if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
-            raise  # from the job, or the disk's refusal of a sweep's folder
-        sentence = missing_launcher(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
-        _refuse_in_group(sentence)
-        raise ConfigError(sentence) from error
+    sweeps = bool({"-m", "--multirun"} & set(sys.argv))
+    with Ledger() if sweeps else nullcontext() as ledger:
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(single_or_sweep)()
+        except JobError as error:
+            failures.append(error)
+        except Exception as error:
+            # A sweeper that cannot go on without any result has nothing to add to the jobs' own words.
+            if not failures:
+                _not_composed(error, composed)
+        if ledger is not None and (jobs := ledger.jobs()):
+            print(f"\n{table(jobs)}", flush=True)
     if failures:
         raise failures[0]
+
+
+def _not_composed(error: Exception, composed: bool) -> NoReturn:
+    """Raise what Hydra refused as one sentence, and anything else as it is."""
+    if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
+        raise error  # from the job, or the disk's refusal of a sweep's folder
+    sentence = missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
+    _refuse_in_group(sentence)
+    raise ConfigError(sentence) from error
 
 
 def _refuse_in_group(sentence: str) -> None:
@@ -103,20 +121,33 @@ def _refuse_in_group(sentence: str) -> None:
         agree(ConfigError(sentence))
 
 
-def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> None:
+def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
     """One job of a sweep, in a directory of its own; says what goes wrong when it does, and stops no other job."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
     overrides = [word for word in _words(context) if key_of(word) in swept]
     cfg.name = job_name(cfg.name, overrides)
+    directory = _run_directory(cfg, context)
     try:
         job(cfg)
     except Exception as error:
         status, sentence = _verdict(error) or (1, f"{type(error).__name__}: {error}")
+        Job(overrides, str(directory) if directory else None, status).add()
         _say("trpo-train", f"{' '.join(overrides)}: {sentence}")
         if isinstance(error, BrokenPipeError):
             raise SystemExit(status) from error  # nobody is there for the other jobs' words either
         raise JobError(status) from error
+    Job(overrides, str(directory), 0).add()
+    return final_score(directory) if directory else None
+
+
+def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
+    """Where a job's run is; None where the configuration will be refused before it has a place."""
+    from trpo_cli import assembly
+
+    with suppress(OmegaConfBaseException, ConfigError, KeyError):
+        return assembly.run_directory(resolved(cfg), context.runtime.choices)
+    return None
 
 
 def _require_known_flags() -> None:
@@ -136,6 +167,9 @@ def train() -> None:
     """``trpo-train [overrides]``."""
     register_schema()
     with _sentences("trpo-train"):
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(page(conf_dir()))
+            return
         _require_known_flags()
         _hydra(_job)
 
@@ -144,9 +178,9 @@ def evaluate() -> None:
     """``trpo-eval run=… [key=value …]``."""
     words = sys.argv[1:]
     if not words or {"-h", "--help"} & set(words):
-        from trpo_cli.evaluation import USAGE, Request
+        from trpo_cli.evaluation import usage
 
-        print(f"Scores a trained policy.\n\n  {USAGE}\n\nKeys: {', '.join(Request.__dataclass_fields__)}.")
+        print(usage())
         raise SystemExit(0 if words else 2)
     with _sentences("trpo-eval"):
         from trpo_cli import evaluation

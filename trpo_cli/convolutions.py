@@ -49,6 +49,7 @@ class ConvPolicy:
     device: str
 
     chunk_size = CHUNK
+    dtype = torch.float32
 
     @cached_property
     def _shapes(self) -> list[tuple[int, ...]]:

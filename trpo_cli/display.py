@@ -65,7 +65,7 @@ class Display:
                 completed=n_done,
                 score=_number(row.get("collect/score"), ".3f"),
                 kl=_kl(row),
-                speed=_count(_speed(row)),
+                speed=_count(row.get("time/steps_per_s")),
                 ends_at=now + self._seconds_left(n_done),
             )
         if due or n_done == 1 or n_done == self._n_iterations:
@@ -96,7 +96,7 @@ class Display:
         (n_done, row), self._pending = self._pending, None
         self._shown_at = time.monotonic()
         score, kl = _number(row.get("collect/score"), ".3f"), _kl(row)
-        speed, left = _count(_speed(row)), _duration(self._seconds_left(n_done))
+        speed, left = _count(row.get("time/steps_per_s")), _duration(self._seconds_left(n_done))
         width = len(str(self._n_iterations))
         if not self._live:
             self.message(
@@ -127,13 +127,6 @@ def _round_step(step: float) -> int:
     """The first of 1, 2, 5, 10, 20, 50, … that is at least ``step``."""
     magnitude = 10 ** math.floor(math.log10(max(step, 1)))
     return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= step)
-
-
-def _speed(row: Mapping[str, Any]) -> float | None:
-    """Simulated steps a second of collecting and updating together."""
-    seconds = (row.get("time/collect_s") or 0.0) + (row.get("time/update_s") or 0.0)
-    steps = row.get("collect/sim_steps")
-    return steps / seconds if steps is not None and seconds > 0 else None
 
 
 def _kl(row: Mapping[str, Any]) -> str:

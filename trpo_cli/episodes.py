@@ -1,6 +1,7 @@
 """Whole episodes of a policy, shared among the workers: a number of them, or as many as a budget of steps pays for."""
 
 from math import ceil, inf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,10 @@ from trpo_cli.seeding import generators
 from trpo_cli.sims.base import Simulator
 from trpo_cli.world import World, first_until
 
+RETURNS = "collect/episode_returns"  # of every episode, which TensorBoard shows as a histogram
 LONG_EPISODE = 1000  # steps; what the first wave of a budget expects at most, or a 16th of the budget if that is more
 
-Stats = dict[str, float]
+Stats = dict[str, Any]  # numbers, and tuples of them: a distribution
 
 
 def run_paths(
@@ -104,4 +106,5 @@ def episode_stats(roll: Rollout, step_limit: int, world: World) -> Stats:
         "collect/n_episodes": int(n),
         "collect/terminated_fraction": ended / n,
         "collect/sim_steps": int(steps),
+        RETURNS: tuple(sorted(world.concatenate(returns).tolist())),
     }

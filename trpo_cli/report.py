@@ -12,6 +12,17 @@ from trpo_cli.reports.runs import find_runs
 AXES = ("iterations", "sim_steps")
 # Reports that are made from runs alone.
 PLAIN = {"figure5": figure5.report, "table1": table1.report, "table2": table2.report, "table3": table3.report}
+EXAMPLES = """\
+examples:
+  trpo-report compare outputs/train --out figures                    any runs, grouped by what differs
+  trpo-report compare outputs/a outputs/b --key update/mean_kl --out figures
+  trpo-report compare outputs/train --against sim_steps --out figures
+  trpo-report figure4 outputs/figure4 --task hopper --out figures    over the published curves
+  trpo-report table2 outputs/table2 --out figures
+  trpo-report figure5 outputs/figure5 --out figures                  Atari; table1 and table3 likewise
+  trpo-report theory --out figures
+
+An unfinished run is drawn as far as it got, and says so. trpo-report REPORT --help lists a report's options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +55,10 @@ def _report(chosen: argparse.Namespace) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="trpo-report", description="Draw the paper's figures and tables from run directories."
+        prog="trpo-report",
+        description="Draw the paper's figures and tables, or any comparison, from run directories alone.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     reports = parser.add_subparsers(dest="report", required=True, metavar="REPORT")
 

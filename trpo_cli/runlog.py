@@ -45,6 +45,8 @@ class RunLog:
         self._progress = -1
         self._n_rows: int | None = None
         self._mirror: TensorBoardMirror | None = None
+        self._config: Mapping[str, Any] = {}
+        self._options: Mapping[str, str] = {}
 
     @classmethod
     def open(
@@ -64,6 +66,7 @@ class RunLog:
             require_same_run(directory, identity)
             directory.mkdir(parents=True, exist_ok=True)
             log = cls(directory, take_lock(directory))
+        log._config, log._options = config, info.get("options", {})
         try:
             with disk(directory):
                 # Another command may have begun a run here between the first look and the lock.
@@ -123,13 +126,17 @@ class RunLog:
     def write(self, *parts: Mapping[str, Any]) -> None:
         """Appends one row, the union of ``parts``: numbers and strings by key, null for a number that is not finite.
 
+        A tuple of numbers is no part of the row: TensorBoard alone shows it, as a histogram.
+
         Raises ValueError for a key set twice and for a row that is not the next iteration's, RunError for the disk.
         """
         row: dict[str, Any] = {}
+        distributions: dict[str, tuple[float, ...]] = {}
         for part in parts:
             if twice := row.keys() & part.keys():
                 raise ValueError(f"{min(twice)} is set twice in one row")
-            row |= {key: _plain(value) for key, value in part.items()}
+            row |= {key: _plain(value) for key, value in part.items() if not isinstance(value, tuple)}
+            distributions |= {key: value for key, value in part.items() if isinstance(value, tuple)}
         if self._n_rows is None or row.get("iteration") != self._n_rows:
             raise ValueError(f"a row of iteration {row.get('iteration')} where {self._n_rows} comes next")
         with disk(self.directory):
@@ -137,10 +144,11 @@ class RunLog:
             self._n_rows += 1
             if self._mirror is None:
                 # A run that is refused or already finished need not wait for this import.
-                from trpo_cli.mirror import TensorBoardMirror
+                from trpo_cli.mirror import TensorBoardMirror, flat_settings
 
-                self._mirror = TensorBoardMirror(self.directory, row["iteration"])
-            self._mirror.write(row)
+                settings = flat_settings(self._config, self._options)
+                self._mirror = TensorBoardMirror(self.directory, row["iteration"], settings)
+            self._mirror.write(row, distributions)
 
     def save(self, checkpoint: dict[str, Any]) -> None:
         """Makes ``checkpoint``, of the first ``checkpoint["iteration"]`` rows, what ``resume`` returns.
@@ -161,6 +169,8 @@ class RunLog:
         with disk(self.directory):
             os.fsync(self._progress)
             write_atomically(self.directory / DONE, to_json(summary, indent=2))
+            if self._mirror is not None and self._n_rows:
+                self._mirror.finish(self._n_rows - 1)
 
     @property
     def finished(self) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ PURPOSES = (
     "fisher_sample",
     "candidates",
     "evaluation",
+    "evaluation_start",
 )
 
 

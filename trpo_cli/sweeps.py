@@ -15,25 +15,27 @@ from hydra.errors import HydraException, MissingConfigException
 # Overrides that make directories of their own; an experiment brings its own name.
 IN_PATH = {"seed", "env", "optimizer", "sampler", "experiment", "name", "outputs"}
 
-# The package that brings each launcher on which those of conf/hydra/launcher/ build.
+# The package that brings each of Hydra's plugins on which the files of conf/ build.
 PACKAGES = {
-    "joblib": "hydra-joblib-launcher",
-    "ray": "hydra-ray-launcher",
-    "submitit_local": "hydra-submitit-launcher",
-    "submitit_slurm": "hydra-submitit-launcher",
+    "hydra/launcher/joblib": "hydra-joblib-launcher",
+    "hydra/launcher/ray": "hydra-ray-launcher",
+    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
+    "hydra/sweeper/optuna": "hydra-optuna-sweeper",
+    "hydra/sweeper/sampler/tpe": "hydra-optuna-sweeper",
 }
 
 
-def missing_launcher(error: Exception, conf: Path) -> str | None:
-    """One sentence about a ``hydra/launcher=`` that cannot be had; None where ``error`` is about something else."""
-    file = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
-    folder, _, option = (file or "").rpartition("/")
-    if folder != "hydra/launcher":
+def missing_plugin(error: Exception, conf: Path) -> str | None:
+    """One sentence about a plugin that cannot be had; None where ``error`` is about something else."""
+    file = (error.missing_cfg_file if isinstance(error, MissingConfigException) else None) or ""
+    folder, _, option = file.rpartition("/")
+    if file in PACKAGES:
+        return f"{folder}={option} is a plugin that is not installed: pip install {PACKAGES[file]}"
+    if not folder.startswith(("hydra/launcher", "hydra/sweeper")):
         return None
-    if option in PACKAGES:
-        return f"{folder}={option} is a plugin that is not installed: pip install {PACKAGES[option]}"
     choices = sorted(path.stem for path in (conf / folder).glob("*.yaml"))
-    return f"{folder}={option} does not exist; choices: basic, {', '.join(choices)}"
+    return f"{folder}={option} does not exist; choices: {', '.join(['basic', *choices])}"
 
 
 def swept_keys(words: Sequence[str]) -> set[str]:

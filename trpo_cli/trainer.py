@@ -51,15 +51,17 @@ def train(
     while progress.iteration < iterations and not world.maximum(stop()):
         start = perf_counter()
         state, stats = algorithm.iterate(progress.state, progress.iteration, world)
+        steps, seconds = int(stats["collect/sim_steps"]), perf_counter() - start
         progress = Progress(
             iteration=progress.iteration + 1,
-            sim_steps_total=progress.sim_steps_total + int(stats["collect/sim_steps"]),
-            time_s=progress.time_s + perf_counter() - start,
+            sim_steps_total=progress.sim_steps_total + steps,
+            time_s=progress.time_s + seconds,
             state=state,
         )
         if recorder is None:
             continue
         totals: Row = {"sim_steps_total": progress.sim_steps_total, "time_s": progress.time_s}
+        totals["time/steps_per_s"] = steps / seconds
         recorder.write({"iteration": progress.iteration - 1} | totals | stats)
         if progress.iteration % checkpoint_every == 0:
             recorder.save(progress.checkpoint())

@@ -70,7 +70,8 @@ def _draw(ours: dict[Key, Curve], dots: dict[Key, Dots]) -> Figure:
         axes.set_xlabel("policy iterations")
         axes.set_ylabel("score")
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=8, loc="upper left")
+        if any((game, sampler) in ours for sampler in SAMPLERS):
+            axes.legend(fontsize=8, loc="upper left")
     figure.suptitle("Figure 5: score of an episode (the paper plots its negative). Lines: ours. Dots: published.")
     return figure
 

@@ -7,7 +7,7 @@ time limit and no automatic reset: those belong to the rollout.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,3 +100,14 @@ class Simulator(Protocol):
 
     def step(self, states: Any, actions: NDArray[Any]) -> Step:
         """One control step from ``states`` under ``actions`` `[n, A]`, in the action space's unit."""
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """What a simulator may offer beside, for films of its episodes.
+
+    One whose step lasts a known time says how long in seconds as ``dt``.
+    """
+
+    def render(self, states: Any) -> NDArray[np.uint8]:
+        """Pictures `[n, height, width, 3]` of ``states``, red, green and blue."""

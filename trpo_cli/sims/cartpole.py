@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
+from trpo_cli.sims.picture import cart_and_pole
 
 _MAY_BE_ZERO = {"gravity", "cart_friction", "pole_friction", "reset_range", "balance_reward", "control_cost"}
 
@@ -95,6 +96,10 @@ class CartPole:
         rewards = self.balance_reward - (1.0 - np.cos(angle)) - self.control_cost * force**2
         new_states = np.stack([moved[:, 0], velocity, moved[:, 1], spin], axis=1)
         return Step(new_states, np.where(terminated, 0.0, rewards), terminated)
+
+    def render(self, states: Floats) -> NDArray[np.uint8]:
+        """Pictures `[n, height, width, 3]` of ``states`` `[n, 4]`: the cart on its track, whose ends are the limits."""
+        return np.array([cart_and_pole(s[0], s[2], self.pole_length, self.position_limit) for s in states])
 
     def _accelerations(self, velocity: Floats, angle: Floats, spin: Floats, force: Floats) -> tuple[Floats, Floats]:
         """Accelerations of cart (m/s²) and pole (rad/s²), each `[n]`, to the letter of the authors' code.

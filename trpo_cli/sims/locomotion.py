@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
+from trpo_cli.sims.picture import MujocoCamera
 
 _RANGES = ("healthy_height", "healthy_angle", "healthy_state")
 _NOT_NEGATIVE = ("control_cost", "alive_bonus", "impact_cost", "excluded_positions", "reset_noise")
@@ -148,6 +149,14 @@ class Locomotion:
             return Step(new_states, rewards, ~healthy)
         rewards[unstable] = 0.0
         return Step(new_states, rewards, unstable | ~healthy)
+
+    def render(self, states: Floats) -> NDArray[np.uint8]:
+        """Pictures `[n, height, width, 3]` of ``states`` `[n, S]`, the camera beside the body; needs OpenGL."""
+        return self._camera(states)
+
+    @cached_property
+    def _camera(self) -> MujocoCamera:
+        return MujocoCamera(self._engine.model)
 
     def _healthy(self, states: Floats) -> NDArray[np.bool_]:
         """Whether each of ``states`` `[n, S]` lies strictly within the healthy ranges, `[n]`."""

@@ -1,0 +1,96 @@
+"""Films of episodes: the simulator draws its states as it goes, ffmpeg writes them as an MP4 file."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trpo_cli.errors import ConfigError, RunError
+from trpo_cli.sims.base import Drawable, Step
+
+FRAMES_PER_SECOND = 60.0  # at most; steps in between are left out
+STEP_S = 4 / 60  # seconds a step of a simulator that does not say: four frames of Atari's
+LEAST_HEIGHT = 300  # pixels; smaller pictures are enlarged by a whole factor
+
+
+def require_film(path: Path, sim: object) -> None:
+    """Raise ConfigError where no film of ``sim`` can be written to a file of this name."""
+    if path.suffix != ".mp4":
+        raise ConfigError(f"video={path} must end in .mp4")
+    if not isinstance(sim, Drawable):
+        raise ConfigError(f"video={path}: {type(sim).__name__} has no render(states), so there is nothing to film")
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(f"video={path} is written by ffmpeg, which is missing: pip install imageio-ffmpeg") from error
+
+
+class Filmed:
+    """A simulator whose states are drawn as soon as it makes them: an emulator shows only what it has just run.
+
+    It plays one lane at a time. show: takes pictures ``[1, h, w, 3]``. every: one state in so many is drawn.
+    """
+
+    def __init__(self, sim: Any, show: Callable[[NDArray[np.uint8]], None], every: int) -> None:
+        self._sim, self._show, self._every = sim, show, every
+        self._n_steps = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sim, name)
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Any:
+        """The simulator's first states, drawn."""
+        states = self._sim.reset(rngs)
+        self._n_steps = 0
+        self._show(self._sim.render(states))
+        return states
+
+    def step(self, states: Any, actions: NDArray[Any]) -> Step:
+        """The simulator's step, its result drawn where it is due."""
+        step: Step = self._sim.step(states, actions)
+        self._n_steps += 1
+        if self._n_steps % self._every == 0:
+            self._show(self._sim.render(step.states))
+        return step
+
+
+@contextmanager
+def film(path: Path, sim: Any) -> Iterator[Filmed]:
+    """Write what the yielded simulator plays to ``path``, one episode after the other, as fast as it happens.
+
+    sim: a `Drawable`. Raises RunError where the disk or ffmpeg refuses; what stood under ``path`` then stays.
+    """
+    import imageio.v2 as imageio
+
+    step_s = float(getattr(sim, "dt", STEP_S))
+    every = max(ceil(1 / (step_s * FRAMES_PER_SECOND) - 1e-9), 1)
+    staged = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+    fps = 1 / (step_s * every)
+    try:
+        with imageio.get_writer(
+            staged, format="FFMPEG", fps=fps, macro_block_size=2, ffmpeg_log_level="error"
+        ) as writer:
+
+            def show(pictures: NDArray[np.uint8]) -> None:
+                for picture in _enlarged(pictures):
+                    writer.append_data(picture)  # type: ignore[attr-defined]
+
+            yield Filmed(sim, show, every)
+        os.replace(staged, path)
+    except OSError as error:
+        raise RunError(f"cannot write to {path}: {error.strerror or str(error).splitlines()[0]}") from error
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _enlarged(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``[n, h, w, 3]`` of at least ``LEAST_HEIGHT``, each pixel a square of its colour."""
+    factor = ceil(LEAST_HEIGHT / pictures.shape[1])
+    return pictures.repeat(factor, 1).repeat(factor, 2) if factor > 1 else pictures
