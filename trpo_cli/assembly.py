@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from trpo_cli.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
 from trpo_cli.config import RESULT_KEYS, build, require_known_root, resolved
@@ -65,6 +65,8 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
             raise ConfigError(
                 f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
             )
+    sim = build(cfg.env, "env")
+    _complete(cfg, sim)
     config = resolved(cfg)
     _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
     for key in ("iterations", "checkpoint_every"):
@@ -73,7 +75,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
     name = config["name"]
     _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
     _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
-    sim, mlp, sampler, optimizer = (build(cfg[group], group) for group in GROUPS)
+    mlp, sampler, optimizer = (build(cfg[group], group) for group in GROUPS[1:])
     sampler.check(sim)
     steps = getattr(sampler, "steps_per_iteration", None)
     if steps is not None and any(word.startswith("sampler.n_paths=") for word in overrides):
@@ -103,6 +105,17 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         iterations=config["iterations"],
         checkpoint_every=config["checkpoint_every"],
     )
+
+
+def _complete(cfg: DictConfig, sim: Simulator) -> None:
+    """Take the step limit from the simulator where the task leaves it open."""
+    if OmegaConf.is_missing(cfg.task, "step_limit"):
+        limit = getattr(sim, "step_limit", None)
+        if limit is None:
+            raise ConfigError(
+                "task.step_limit has no value and the environment has no limit of its own; set task.step_limit=…"
+            )
+        cfg.task.step_limit = limit
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:
