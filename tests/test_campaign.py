@@ -15,7 +15,7 @@ from time import monotonic, sleep
 
 import pytest
 import torch
-from composed import planned
+from composed import executed, planned
 from launched import results, until
 
 from trpo_cli import cli, provenance, workers
@@ -143,6 +143,7 @@ def test_faults_at_random_moments_leave_the_rows_of_an_undisturbed_run(
 ):
     monkeypatch.setattr(provenance, "_commit", lambda root: ("none", False))  # which asks git, at every start
     words, moment = METHODS[n_workers], random.Random(SEED + n_workers)
+    executed(planned(*words, f"outputs={tmp_path}", "name=warm"))  # here: what is loaded late is loaded for all
     undisturbed = planned(*words, f"outputs={tmp_path}", "name=undisturbed")
     start = monotonic()
     command = Command(undisturbed, n_workers, tmp_path / "undisturbed.log")

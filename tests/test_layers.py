@@ -31,7 +31,7 @@ LAYERS = [
     {"optimizers.line_search"},
     {"optimizers.*"},
     {"algorithms", "input_range"},
-    {"trainer"},
+    {"trainer", "unread"},
     {"assembly", "sweeps", "workers", "evaluation"},
     {"cli"},
     {"__main__", "benchmarks.measure", "benchmarks.tasks"},

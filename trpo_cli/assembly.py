@@ -25,6 +25,7 @@ from trpo_cli.runlog import RunLog
 from trpo_cli.samplers import Sampler, SinglePath
 from trpo_cli.sims.base import Simulator
 from trpo_cli.trainer import Progress, train
+from trpo_cli.unread import require_read
 from trpo_cli.world import World
 
 GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
@@ -88,6 +89,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
             f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
             "use sampler=single"
         )
+    require_read(cfg, choices, overrides, (sim, mlp, sampler), isinstance(optimizer, Cem | Cma))
     policy = mlp.build(sim.obs_shape, sim.action_space, _device(config["device"]))
     if isinstance(optimizer, Cem | Cma):
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
