@@ -76,20 +76,20 @@ def test_a_vine_tries_uniform_actions_and_weighs_them_by_q():
 def test_figure_5_and_tables_1_and_3_are_drawn_from_run_directories(runs: Path, tmp_path: Path):
     for name in ("figure5", "table1", "table3"):
         assert report([name, str(runs), "--out", str(tmp_path)]) == 0
-    points = list(csv.DictReader((tmp_path / "figure5.csv").open()))
+    points = list(csv.DictReader((tmp_path / "figure5.csv").read_text().splitlines()))
     assert list(points[0]) == ["game", "sampler", "iteration", "sim_steps", "score"]
     assert [(p["game"], p["sampler"], p["iteration"]) for p in points] == [
         ("pong", s, i) for s in ("single_path", "vine") for i in "01"
     ]
     assert float(points[0]["score"]) == rows(runs / "atari/pong/trpo-single/seed0")[0]["collect/episode_return"]
     assert (tmp_path / "figure5.png").stat().st_size > 20_000
-    table1 = {row["row"]: row for row in csv.DictReader((tmp_path / "table1.csv").open())}
+    table1 = {row["row"]: row for row in csv.DictReader((tmp_path / "table1.csv").read_text().splitlines())}
     assert [float(table1["Random"][g]) for g in ("pong", "qbert")] == [-20.4, 157] and len(PAPER) == 6
     assert (
         table1["TRPO, single path, ours, iterations"]["pong"] == "2" and table1["Random, ours, episodes"]["pong"] == "3"
     )
     assert table1["TRPO, vine, ours"]["pong"] == ""
-    table3 = {row["row"]: row for row in csv.DictReader((tmp_path / "table3.csv").open())}
+    table3 = {row["row"]: row for row in csv.DictReader((tmp_path / "table3.csv").read_text().splitlines())}
     assert table3["Total num. policy params"]["pong"] == "33500"
     assert table3["SP: policy iter."]["configured"] == "2" and table3["Vine: rollouts per state"]["configured"] == "4"
 

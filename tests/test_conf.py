@@ -33,6 +33,10 @@ GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.n
 WORDS = [f"{group}={option}" for group in GROUPS for option in options(group)]
 
 
+# Words without which an option says nothing.
+NEEDED = {"env=gymnasium": ["env.id=CartPole-v1"], "env=atari": ["env.game=pong"], "policy=atari": ["env=atari/pong"]}
+
+
 def targets() -> list[str]:
     """Every class that a YAML file names."""
     files = [yaml.safe_load(path.read_text()) for path in YAMLS]
@@ -42,8 +46,7 @@ def targets() -> list[str]:
 @pytest.mark.parametrize("word", WORDS)
 def test_every_option_composes_and_builds(word: str):
     group, _, option = word.partition("=")
-    more = {"env=atari": ["env.game=pong"], "policy=atari": ["env=atari/pong"]}.get(word, [])
-    plan = planned(word, *more)
+    plan = planned(word, *NEEDED.get(word, []))
     name, *env_parts, method, _ = plan.directory.parts[1:]
     env = "/".join(env_parts)
     if group == "experiment":

@@ -1,20 +1,16 @@
-"""The way from a YAML node to a component: what is refused, by name; and whatever is drawn, a plan or one sentence."""
+"""The way from a YAML node to a component: what is refused, by name."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from composed import CONF, composed, options, planned
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from composed import composed
 from omegaconf import DictConfig, OmegaConf
 
 from trpo_cli import config
-from trpo_cli.assembly import Plan
 from trpo_cli.config import Root, build, conf_dir, require_known_root, resolved, shown, unknown_key
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies import Mlp
 
 
 @dataclass(frozen=True)
@@ -129,57 +125,3 @@ def test_the_folder_of_yaml_files_is_inside_the_package_or_beside_it(tmp_path: P
         (parent / "conf").mkdir()
         (parent / "conf/train.yaml").touch()
         assert conf_dir() == parent / "conf"
-
-
-def leaves(tree: Any, prefix: str = "") -> list[str]:
-    """Dotted keys of every value of a composed configuration."""
-    if not isinstance(tree, dict):
-        return [prefix]
-    return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}" if prefix else key)]
-
-
-ENVS, SAMPLERS, OPTIMIZERS = (options(group) for group in ("env", "sampler", "optimizer"))
-KEYS = sorted(
-    {key for o in OPTIMIZERS for key in leaves(resolved(composed(f"optimizer={o}")[0]))}
-    | {key for words in (["sampler=vine"], ["env=walker"]) for key in leaves(resolved(composed(*words)[0]))}
-)
-NUMBERS = st.one_of(
-    st.integers(-2, 5), st.sampled_from([10**6, 0.5, -0.5, 1.5, 1e-300, 1e300]), st.sampled_from(["inf", "-inf", "nan"])
-)
-WORDS = st.sampled_from(
-    ["", "null", "true", "auto", "policy", "uniform", "none", "tanh", "cpu", "x", "a/b", "..", "???"]
-)
-LISTS = st.lists(st.one_of(NUMBERS, WORDS), max_size=4).map(lambda xs: "[" + ",".join(map(str, xs)) + "]")
-ODD = st.sampled_from(["{a:1}", "${seed}", "${nowhere}", "${oc.env:NOWHERE}", "[[1]]", "1,2", "'", "range(3)"])
-
-
-@st.composite
-def overrides(draw: st.DrawFn) -> list[str]:
-    """A command line: options of the groups and values of keys, most of them right."""
-    words = [
-        f"{group}={draw(st.sampled_from([*choices, *choices, 'nothing', '', 'null', '3']))}"
-        for group, choices in (("env", ENVS), ("sampler", SAMPLERS), ("optimizer", OPTIMIZERS))
-        if draw(st.booleans())
-    ]
-    for key in draw(st.lists(st.sampled_from(KEYS), max_size=3)):
-        place = draw(st.integers(0, len(key) - 1)) if draw(st.integers(0, 9)) == 0 else len(key)
-        sign = draw(st.sampled_from(["", "", "", "", "", "", "+", "++", "~"]))
-        value = draw(st.one_of(NUMBERS, WORDS, LISTS, ODD))
-        words.append(f"{sign}{key[:place]}{key[place + 1 :]}" + ("" if sign == "~" else f"={value}"))
-    return words
-
-
-@settings(deadline=None, max_examples=60)
-@given(words=overrides())
-def test_any_command_line_gives_a_plan_or_one_sentence(words: list[str]):
-    try:
-        assert isinstance(planned(*words), Plan)
-    except ConfigError as error:
-        sentence = str(error)
-        assert sentence and "\n" not in sentence and "full_key" not in sentence and "ConfigError" not in sentence
-
-
-def test_the_keys_drawn_are_those_of_the_components():
-    assert {f"policy.{field.name}" for field in fields(Mlp)} <= set(KEYS)
-    assert {"optimizer.penalty", "optimizer.population", "sampler.n_trunks", "env.gravity", "env.feet"} <= set(KEYS)
-    assert len(KEYS) > 70 and CONF.is_dir()

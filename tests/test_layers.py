@@ -35,7 +35,7 @@ LAYERS = [
     {"optimizers.line_search"},
     {"optimizers.*"},
     {"algorithms", "input_range"},
-    {"trainer"},
+    {"trainer", "unread"},
     {"video"},
     {"assembly", "sweeps", "sweep_table", "workers", "evaluation"},
     {"cli"},

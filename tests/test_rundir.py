@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.rundir import PROGRESS, differences
+from trpo_cli.rundir import PROGRESS, differences, take_lock
 from trpo_cli.runlog import RunLog
 
 IDENTITY: dict[str, Any] = {"seed": 0, "optimizer": {"name": "trpo", "kl_limit": 0.01}, "sizes": (30, 30)}
@@ -117,3 +118,10 @@ def test_continuing_elsewhere_is_said(tmp_path: Path) -> None:
     with opened(tmp_path, versions={"torch": "2.13"}, cores=2) as log:
         assert log.messages == ["Since this run began: versions.torch was 2.12, is 2.13."]
     assert differences({"a": 1, "b": 2}, {"a": 1}) == []
+
+
+def test_the_lock_names_the_command_and_not_its_worker(tmp_path: Path) -> None:
+    worker = get_context("fork").Process(target=take_lock, args=(tmp_path,))
+    worker.start()
+    worker.join()
+    assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} on ")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from trpo_cli.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
 from trpo_cli.config import RESULT_KEYS, build, require_known_root, resolved
@@ -26,11 +26,10 @@ from trpo_cli.runlog import RunLog
 from trpo_cli.samplers import Sampler, SinglePath
 from trpo_cli.sims.base import Simulator
 from trpo_cli.trainer import Progress, train
+from trpo_cli.unread import require_read
 from trpo_cli.world import World
 
 GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
-# A number of the sampler, and the budget that wins over it where set.
-BUDGETS = (("n_paths", "steps_per_iteration"), ("n_trunks", "trunk_steps"), ("n_states", "steps_per_iteration"))
 Choices = Mapping[str, str]  # group: the option chosen for it
 
 
@@ -69,6 +68,8 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
             raise ConfigError(
                 f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
             )
+    sim = build(cfg.env, "env")
+    _complete(cfg, sim)
     config = resolved(cfg)
     _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
     for key in ("iterations", "checkpoint_every"):
@@ -77,14 +78,14 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
     name = config["name"]
     _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
     _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
-    sim, network, sampler, optimizer = (build(cfg[group], group) for group in GROUPS)
+    network, sampler, optimizer = (build(cfg[group], group) for group in GROUPS[1:])
     sampler.check(sim)
-    _require_used(sampler, overrides)
     if isinstance(optimizer, Cem | Cma | RewardWeightedRegression) and not isinstance(sampler, SinglePath):
         raise ConfigError(
             f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
             "use sampler=single"
         )
+    require_read(cfg, choices, overrides, (sim, network, sampler), isinstance(optimizer, Cem | Cma))
     policy = network.build(sim.obs_shape, sim.action_space, _device(config["device"]))
     if isinstance(optimizer, Cem | Cma):
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
@@ -110,14 +111,15 @@ def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
     return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
 
 
-def _require_used(sampler: Sampler, overrides: Sequence[str]) -> None:
-    """Refuse a number on the command line that a budget of steps makes useless."""
-    for number, budget in BUDGETS:
-        steps = getattr(sampler, budget, None)
-        if steps is not None and any(word.startswith(f"sampler.{number}=") for word in overrides):
+def _complete(cfg: DictConfig, sim: Simulator) -> None:
+    """Take the step limit from the simulator where the task leaves it open."""
+    if OmegaConf.is_missing(cfg.task, "step_limit"):
+        limit = getattr(sim, "step_limit", None)
+        if limit is None:
             raise ConfigError(
-                f"sampler.{number} is not used while sampler.{budget}={steps} is set; add sampler.{budget}=null"
+                "task.step_limit has no value and the environment has no limit of its own; set task.step_limit=…"
             )
+        cfg.task.step_limit = limit
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:

@@ -51,7 +51,7 @@ class SearchDefaults:
 class Task:
     """What ``env=`` brings along for the other groups, each of which reads it by interpolation."""
 
-    step_limit: int = MISSING
+    step_limit: int = MISSING  # may be left to the simulator
     iterations: int = MISSING
     hidden_sizes: list[int] = MISSING
     nonlinearity: str = MISSING
@@ -84,6 +84,7 @@ class Root:
     optimizer: Any = MISSING
 
 
+BY_SIMULATOR = "task.step_limit"  # what may be missing where the simulator knows it
 RESULT_KEYS = ("seed", "env", "task", "policy", "sampler", "optimizer")  # what decides the rows of a run
 
 
@@ -158,7 +159,8 @@ def _require_keys(node: DictConfig, schema: type, prefix: str) -> None:
         if key not in known:
             raise ConfigError(unknown_key(key, known))
     for field in fields(schema):
-        if field.name not in node.keys() or OmegaConf.is_missing(node, field.name):  # noqa: SIM118 - missing are keys
+        missing = OmegaConf.is_missing(node, field.name) and prefix + field.name != BY_SIMULATOR
+        if field.name not in node.keys() or missing:  # noqa: SIM118 - missing are keys
             raise ConfigError(f"{prefix}{field.name} has no value; set {prefix}{field.name}=…")
         if is_dataclass(field.type):
             _require_keys(node[field.name], field.type, f"{prefix}{field.name}.")  # type: ignore[arg-type]
@@ -180,6 +182,7 @@ _COMPLAINTS = {
     "is not Optional|Incompatible value 'None'|NoneType is not a subclass": "cannot be: it needs a value",
     "is not a ListConfig": "is not a list; write {key}=[{value}]",
     "Cannot convert '.*' to string": "is not a word",
+    "Cannot assign .* to Dict": "is not a section of keys; write {key}={{name: value}}",
     "is not a subclass of": "is not a section of keys; set {key}.…=… for each key",
 }
 

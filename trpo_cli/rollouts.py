@@ -18,6 +18,9 @@ from trpo_cli.errors import RunError
 from trpo_cli.policies import Acting, Policy
 from trpo_cli.sims.base import Simulator
 
+LARGEST_REWARD = 1e100  # the squares of returns, summed over a batch, have to be finite too
+USELESS = "that is not finite (or, of a reward, beyond 1e100); the environment cannot be trained on"
+
 
 class Actor(Protocol):
     """Chooses actions; the lanes say which row of a population, or of a stored array, acts where."""
@@ -100,6 +103,8 @@ def rollout(
     t = 0
     while t < n_steps and len(lanes):
         obs = sim.observe(states)
+        if obs.dtype.kind == "f" and not np.isfinite(obs).all():
+            raise RunError(f"the simulator returned an observation {USELESS}")
         params, actions = act(obs, lanes, noise[t] if len(lanes) == n else noise[t, lanes])
         if t == 0 and first_actions is not None:
             actions = first_actions
@@ -114,8 +119,8 @@ def rollout(
             terminated[lanes[ended]] = True
             lanes, states = lanes[~ended], states[~ended]
     lengths[lanes] = t
-    if not np.isfinite(rewards[:t]).all():
-        raise RunError("the simulator returned a reward that is not finite; the environment cannot be trained on")
+    if not np.abs(rewards[:t]).max(initial=0) < LARGEST_REWARD:  # false of NaN
+        raise RunError(f"the simulator returned a reward {USELESS}")
     if not kept:  # no lane, or nothing to keep: empty columns of the right widths
         obs = sim.observe(states[:0])
         empty = np.zeros(0, np.intp)

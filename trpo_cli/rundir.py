@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def take_lock(directory: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(lock, 0)
-        write_all(lock, f"{os.getpid()} on {socket.gethostname()}".encode())
+        command = parent_process()  # where this is a worker, whom nobody has to know
+        write_all(lock, f"{command.pid if command else os.getpid()} on {socket.gethostname()}".encode())
     except BlockingIOError:
         holder = os.read(lock, 1000).decode(errors="replace")
         os.close(lock)

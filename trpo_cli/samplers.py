@@ -165,7 +165,9 @@ class Vine:
         _require(self.estimator in known, "estimator", self.estimator, "one of " + ", ".join(known))
 
     def check(self, sim: Simulator) -> None:
-        """Enumeration and uniform proposals need a finite action set."""
+        """Enumeration and uniform proposals need a finite action set, branches an environment that can be copied."""
+        if (require_copies := getattr(sim, "require_copies", None)) is not None:
+            require_copies()
         discrete = isinstance(sim.action_space, Discrete)
         _require(discrete or self.proposal == "policy", "proposal", self.proposal, "policy for continuous actions")
         _require(

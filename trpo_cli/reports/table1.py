@@ -31,7 +31,7 @@ NOTE = (
 def report(runs: Sequence[Run], out: Path) -> str:
     """Write ``table1.md`` and ``table1.csv`` into ``out``; return the former."""
     ours = of_the_games(runs)
-    rows = [[name, *(number(value) for value in values)] for name, values in PAPER.items()]
+    rows = [[name, *map(str, values)] for name, values in PAPER.items()]
     measured = {
         "Random, ours": [_first(RANDOM, [c for (g, _), c in ours.items() if g == game]) for game in GAMES],
         **{

@@ -108,11 +108,6 @@ class Atari:
         return Screen(self.screen_lines, self.size)
 
     @property
-    def label(self) -> str:
-        """What tells runs of this class apart."""
-        return self.game
-
-    @property
     def obs_shape(self) -> tuple[int, ...]:
         """Channels, rows, columns."""
         return (self.stack, *self.size)
