@@ -426,7 +426,7 @@ def test_help_says_what_every_report_is_for_and_shows_commands_that_parse(capsys
     page = capsys.readouterr().out
     assert end.value.code == 0
     examples = [line.split("   ")[0].split()[1:] for line in page.splitlines() if line.startswith("  trpo-report ")]
-    assert {words[0] for words in examples} == {"figure4", "table2", "compare", "theory"}
+    assert {words[0] for words in examples} == {"figure4", "figure5", "table2", "compare", "theory"}
     for words in examples:
         assert _parser().parse_args(words).report == words[0]
         assert re.search(rf"^ +{words[0]} +\S+ \S+", page, re.MULTILINE)

@@ -204,7 +204,10 @@ def test_a_word_that_hydra_trips_over_is_one_sentence(word: str, tmp_path: Path,
         ("task.nonlinearity=tanh", "task.nonlinearity would not be used: nothing refers to it"),
         ("env=hopper env.feet=[foot_geom]", "env.feet would not be used: env.impact_cost=0.0; leave it out"),
         ("sampler.steps_per_iteration=50 task.single.n_paths=4", "task.single.n_paths would not be used: nothing refe"),
-        ("sampler.steps_per_iteration=50 sampler.n_paths=4", "sampler.n_paths is not used while sampler.steps_per_ite"),
+        (
+            "sampler.steps_per_iteration=50 sampler.n_paths=4",
+            "sampler.n_paths would not be used: sampler.steps_per_iteration=50 is set",
+        ),
         (
             "env=gymnasium env.id=CartPole-v1 policy.initial_std=2",
             "policy.initial_std would not be used: the actions a",

@@ -13,8 +13,6 @@ from statistics import mean, stdev
 from types import TracebackType
 from typing import Any, Self
 
-from trpo_cli.rundir import PROGRESS
-
 _LEDGER = "TRPO_SWEEP"  # environment variable: the file that every job of a sweep adds its line to
 
 
@@ -92,6 +90,8 @@ def _state(job: Job) -> str:
 
 def _last_row(directory: Path) -> dict[str, Any] | None:
     """The last whole row, of a finished run or not."""
+    from trpo_cli.rundir import PROGRESS  # brings torch along: not for --help
+
     if not (directory / PROGRESS).exists():
         return None
     lines = (directory / PROGRESS).read_bytes().splitlines(keepends=True)
