@@ -89,7 +89,8 @@ class ConvPolicy:
             frames: list[NDArray[np.uint8]] = obs.ravel().tolist()
             obs = np.stack(frames) if frames else np.zeros(0, np.uint8)
         pixels = torch.from_numpy(np.ascontiguousarray(obs, np.uint8))
-        return pixels.view(-1, *self.obs_shape).to(self.device)
+        images = pixels.view(-1, *self.obs_shape).to(self.device)
+        return images.contiguous(memory_format=torch.channels_last)  # in which convolutions go back twice as fast
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         centre, half_range = (float(x[0]) for x in (self.input_map.centre, self.input_map.half_range))
@@ -172,6 +173,7 @@ class ConvPolicy:
 
     def _backward(self, delta: Tensor, x: Tensor, w: Tensor, to_input: bool) -> tuple[Tensor, Tensor, Tensor]:
         """What a convolution's output gradient is in its input (where asked for), its filters and its biases."""
+        delta = delta.contiguous(memory_format=torch.channels_last)
         stride, none, one = [self.stride] * 2, [0, 0], [1, 1]
         wanted = [to_input, True, True]
         return torch.ops.aten.convolution_backward(delta, x, w, [len(w)], stride, none, one, False, none, 1, wanted)
