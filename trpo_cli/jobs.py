@@ -53,18 +53,25 @@ def figure4_jobs(tasks: Sequence[str], methods: Sequence[str], scale: str, seeds
         for task in tasks:
             base = (f"experiment=fig4/{task}", f"scale={scale}", f"seed={seed}")
             for method in (m for m in PANELS[task] if m in methods):
-                for suffix, extra in _variants(task, method):
+                for suffix, extra in _variants(task, method, scale):
                     jobs.append(Job((*base, f"name={name}{suffix}", *METHODS[method], *extra)))
     return jobs
 
 
-def _variants(task: str, method: str) -> list[tuple[str, tuple[str, ...]]]:
+def _variants(task: str, method: str, scale: str) -> list[tuple[str, tuple[str, ...]]]:
     """Suffix of the run's name and further overrides, for each curve that a method is drawn as."""
     if method == "natural_gradient":
         return [(f"-penalty{penalty}", (f"optimizer.penalty={penalty}",)) for penalty in PENALTIES]
     variants: list[tuple[str, tuple[str, ...]]] = [("", ())]
     if task == "cartpole" and method in ("single_path", "vine", "empirical_fim"):
         variants.append(("-2delta", ("optimizer.kl_slack=2",)))
+    if task == "cartpole" and method == "max_kl":  # one of the authors' run files, which accept up to 2 delta
+        authors = ("optimizer.kl_limit=0.03", "optimizer.kl_slack=2", "optimizer.line_search=halving")
+        variants.append(("-authors", authors))
+    if (
+        task == "cartpole" and method in ("cem", "cma", "rwr") and scale == "paper"
+    ):  # the published curves are those of fewer episodes
+        variants.append(("-64", ("path_scale=0.25",)))
     if task == "hopper" and method == "single_path":
         variants.append(("-halving", ("optimizer.line_search=halving",)))
     return variants
