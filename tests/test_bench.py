@@ -13,7 +13,7 @@ import torch
 
 from trpo_cli.batch import surrogate_gradient
 from trpo_cli.benchmarks import __main__ as bench
-from trpo_cli.benchmarks import iterations, measure, sampling, tasks, updates
+from trpo_cli.benchmarks import atari, iterations, measure, sampling, tasks, updates
 from trpo_cli.benchmarks.measure import Row, in_turns, on_cores, watched
 from trpo_cli.distributions import DiagonalGaussian
 from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix
@@ -73,6 +73,24 @@ def test_what_workers_burn_counts_as_this_programs_own():
     assert measure._own_cpu_s() - before > 0.35
 
 
+def test_atari_rates_and_derivatives():
+    sensible(atari.sampler_rate("pong", atari.Size(2, 8, 1), 1), 2)
+    sensible(atari.derivatives(64, 1), 2)
+
+
+def test_the_plain_atari_network_has_the_gradient_that_ours_is_measured_against():
+    p = atari.parts("pong")
+    obs = np.random.default_rng(0).integers(0, 256, (9, 4, 52, 40), np.uint8)
+    batch = updates.synthetic_batch(p.policy, p.theta, obs)
+    plain = atari.PlainNetwork(p.policy, p.theta)
+    logits = plain(p.policy.tensor(obs))
+    torch.testing.assert_close(logits, batch.old, rtol=1e-4, atol=1e-5)
+    ratio = torch.exp(p.policy.dist.log_prob(logits, batch.actions[:, 0]) - batch.log_q[:, 0])
+    (ratio * batch.advantages[:, 0]).mean().backward()
+    gradient = torch.cat([piece.grad.ravel() for piece in plain.pieces if piece.grad is not None])
+    torch.testing.assert_close(surrogate_gradient(p.policy, p.theta, batch, World())[0], gradient, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.usefixtures("no_input_map")
 def test_sampler_rates():
     size = sampling.Size(True, 2, 1, 3, 2, 2, 2)
@@ -97,7 +115,7 @@ def in_modules_order(policy: MlpPolicy, vector: torch.Tensor) -> torch.Tensor:
 
 def test_the_plain_peers_compute_what_ours_does():
     policy, theta = perturbed()
-    batch = updates.synthetic_batch(policy, theta, 300)
+    batch = updates.synthetic_batch(policy, theta, updates.scaled_states(policy, 300))
     batch = replace(batch, obs=batch.obs.astype(np.float64), advantages=batch.advantages.double())
     network = updates.PlainNetwork(policy, theta)
     ours, _ = surrogate_gradient(policy, theta, batch, World())
@@ -160,5 +178,5 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(
 
 def test_every_measurement_has_a_name_for_the_command_line():
     assert set(bench.sections(2)) == {
-        *("sampler", "falling", "one_core", "gymnasium", "update", "memory", "scaling", "share", "sb3"),
+        *("sampler", "falling", "one_core", "gymnasium", "atari", "update", "memory", "scaling", "share", "sb3"),
     }

@@ -18,7 +18,7 @@ from typing import Any  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from trpo_cli.benchmarks import iterations, sampling, updates  # noqa: E402
+from trpo_cli.benchmarks import atari, iterations, sampling, updates  # noqa: E402
 from trpo_cli.benchmarks.measure import Clock, Row, watched  # noqa: E402
 from trpo_cli.provenance import run_info  # noqa: E402
 from trpo_cli.workers import available_cores  # noqa: E402
@@ -39,6 +39,10 @@ def sections(n_cores: int) -> dict[str, list[Section]]:
         "falling": [partial(sampling.sampler_rate, env, fresh, n_cores) for env in ("hopper_v5", "walker2d_v5")],
         "one_core": [partial(sampling.sampler_rate, env, surviving, 1) for env in ("hopper", "walker", "swimmer")],
         "gymnasium": [partial(sampling.against_gymnasium, env, v5[env], surviving, n_cores) for env in v5],
+        "atari": [
+            *(partial(atari.sampler_rate, game, atari.Size(64, 150, 3), n_cores) for game in ("pong", "breakout")),
+            partial(atari.derivatives, 10_000, 5),
+        ],
         "update": [partial(updates.derivatives, env, size) for env in ("hopper_v5", "hopper") for size in batches],
         "memory": [partial(updates.memory, "hopper", 1_000_000, (1.0, 0.1))],
         "scaling": [partial(iterations.scaling, 50_000, n_cores, 1, 5)],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -17,7 +18,7 @@ from trpo_cli.benchmarks.measure import Pair, Row, in_turns, on_cores, pairs, se
 from trpo_cli.benchmarks.tasks import parts
 from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix
 from trpo_cli.optimizers.trust_region import TrustRegion
-from trpo_cli.policies import MlpPolicy, chunks
+from trpo_cli.policies import MlpPolicy, Policy, chunks
 from trpo_cli.world import World
 
 PRODUCT, DOUBLE_BACKPROP = 0.6, 4.0  # targets: share of a gradient's cost; times faster
@@ -52,10 +53,14 @@ class PlainNetwork(nn.Module):
         return Normal(self.mean(obs), self.log_std.exp())
 
 
-def synthetic_batch(policy: MlpPolicy, theta: Tensor, n_states: int) -> Batch:
-    """A single-path batch of scaled states and advantages drawn from N(0, 1)."""
-    rng, obs_size = np.random.default_rng(0), policy.sizes[0]
-    obs = rng.standard_normal((n_states, obs_size), dtype=np.float32)
+def scaled_states(policy: MlpPolicy, n_states: int) -> NDArray[np.float32]:
+    """Observations ``[n_states, O]`` drawn from N(0, 1)."""
+    return np.random.default_rng(0).standard_normal((n_states, policy.sizes[0]), dtype=np.float32)
+
+
+def synthetic_batch(policy: Policy, theta: Tensor, obs: NDArray[np.generic]) -> Batch:
+    """A single-path batch of these observations, its advantages drawn from N(0, 1)."""
+    rng, n_states = np.random.default_rng(1), len(obs)
     old = torch.empty(n_states, policy.dist.n_params)
     for rows in chunks(n_states, policy.chunk_size):
         old[rows] = policy.params(theta, policy.tensor(obs[rows]))
@@ -104,7 +109,7 @@ def _derivatives(
     policy: MlpPolicy, theta: Tensor, trpo: TrustRegion, size: Size, world: World
 ) -> list[tuple[float, ...]]:
     """Seconds of: a plain gradient, double backprop, our product, linearisation, gradient, step at 0.1 and at 1."""
-    batch, network = synthetic_batch(policy, theta, size.n_states), PlainNetwork(policy, theta)
+    batch, network = synthetic_batch(policy, theta, scaled_states(policy, size.n_states)), PlainNetwork(policy, theta)
     v = torch.from_numpy(np.random.default_rng(1).standard_normal(policy.n_parameters)).to(theta)
 
     def linearise() -> Callable[[Tensor], Tensor]:
@@ -172,7 +177,7 @@ def report_memory(env: str, n_states: int, fraction: float) -> None:
     """Print by how many GiB the peak of one update exceeds what was resident before it (Linux)."""
     torch.set_num_threads(1)
     policy, theta, trpo = policy_of(env)
-    batch = synthetic_batch(policy, theta, n_states)
+    batch = synthetic_batch(policy, theta, scaled_states(policy, n_states))
     before = _resident("VmRSS")
     replace(trpo, fisher_fraction=fraction)(policy, theta, batch, np.random.default_rng(0), World())
     print(json.dumps((_resident("VmHWM") - before) / GIB))

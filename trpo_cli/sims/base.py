@@ -95,8 +95,8 @@ class Simulator(Protocol):
     def reset(self, rngs: Sequence[np.random.Generator]) -> Any:
         """First states, lane i drawn from ``rngs[i]`` alone."""
 
-    def observe(self, states: Any) -> NDArray[np.float32]:
-        """What the policy sees of each state, `[n, *obs_shape]`."""
+    def observe(self, states: Any) -> NDArray[Any]:
+        """What the policy sees of each state, `[n, *obs_shape]`; of pictures, references to single frames, `[n, K]`."""
 
     def step(self, states: Any, actions: NDArray[Any]) -> Step:
         """One control step from ``states`` under ``actions`` `[n, A]`, in the action space's unit."""

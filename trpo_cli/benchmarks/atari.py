@@ -1,0 +1,181 @@
+"""Atari decisions a second: the sampler, policy included, against the emulator alone and against ALE's own vector
+environment; the convolutional network's derivatives against autograd."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ale_py.vector_env import AtariVectorEnv
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+
+from trpo_cli.batch import surrogate_gradient
+from trpo_cli.benchmarks.measure import Row, in_turns, on_cores, pairs, seconds, seconds_of_all
+from trpo_cli.benchmarks.tasks import SEED
+from trpo_cli.benchmarks.updates import PRODUCT, synthetic_batch
+from trpo_cli.config import build, conf_dir, register_schema
+from trpo_cli.convolutions import ConvPolicy
+from trpo_cli.episodes import run_paths
+from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix
+from trpo_cli.samplers import SinglePath
+from trpo_cli.seeding import generator
+from trpo_cli.sims.atari import Atari
+from trpo_cli.world import World
+
+EMULATOR, VECTOR = 0.6, 1.0  # targets: share of the emulator's own rate; times ALE's vector environment
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much to play."""
+
+    lanes: int  # a worker
+    step_limit: int  # decisions of an episode
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A game as ``trpo-train`` composes it, with a fresh policy."""
+
+    sim: Atari
+    policy: ConvPolicy
+    theta: Tensor
+    sampler: SinglePath
+
+
+def parts(game: str) -> Parts:
+    """The parts of ``trpo-train env=atari/<game>``."""
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", [f"env=atari/{game}"])
+    sim, network, sampler = (build(cfg[group], group) for group in ("env", "policy", "sampler"))
+    policy = network.build(sim.obs_shape, sim.action_space, "cpu")
+    return Parts(sim, policy, policy.initial(generator(SEED, "initial_policy")), sampler)
+
+
+def sampler_rate(game: str, size: Size, n_workers: int) -> list[Row]:
+    """Decisions/s of the whole sampler in ``n_workers`` pinned processes, beside the emulator's in the same ones."""
+
+    def task(world: World) -> list[tuple[float, ...]]:
+        p = parts(game)
+        return in_turns(size.repeats, _sampler(p, size, world), _emulator(p, size, world))
+
+    rounds = on_cores(n_workers, task)
+    name = f"sampler atari/{game}, {n_workers} processes, {size.lanes} lanes each"
+    vector = [_vector_rate(game, size, n_workers) for _ in range(size.repeats)]
+    against = list(zip([ours for ours, _ in rounds], vector, strict=True))
+    return [
+        Row(name, "decisions/s", "act x 4 alone, every core", pairs(rounds, 1), at_least=EMULATOR),
+        Row(name, "decisions/s", "AtariVectorEnv, same preprocessing, no policy", against, at_least=VECTOR),
+    ]
+
+
+def _sampler(p: Parts, size: Size, world: World) -> Callable[[], float]:
+    """One batch by the run's own sampler, another iteration's at each call."""
+    n_paths = size.lanes * world.size
+    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=size.step_limit)
+    iteration, steps = 0, 0.0
+
+    def collect() -> None:
+        nonlocal iteration, steps
+        iteration += 1
+        _, stats = sampler(p.sim, p.policy, p.theta, SEED, iteration, world)
+        steps = stats["collect/sim_steps"]
+
+    collect()  # which makes the emulators
+    return lambda: (elapsed := seconds_of_all(collect, world)) and steps / elapsed
+
+
+def _emulator(p: Parts, size: Size, world: World) -> Callable[[], float]:
+    """The limit: four frames under a random action, nothing looked at, in as many emulators."""
+    states = p.sim.reset([np.random.default_rng(lane) for lane in range(size.lanes)])
+    emulators = [p.sim._emulators.at(state.snapshot) for state in states]
+    codes = np.random.default_rng(world.rank).integers(18, size=(size.step_limit, size.lanes)).tolist()
+
+    def play() -> None:
+        for row in codes:
+            for emulator, code in zip(emulators, row, strict=True):
+                for _ in range(p.sim.action_repeat):
+                    emulator.act(code)
+                if emulator.game_over():
+                    emulator.reset_game()
+
+    def rate() -> float:
+        return world.size * size.lanes * size.step_limit / seconds_of_all(play, world)
+
+    return rate
+
+
+def _vector_rate(game: str, size: Size, n_threads: int) -> float:
+    """ALE's own environments in threads, at the same size of picture and without its extras."""
+    envs = AtariVectorEnv(
+        game,
+        size.lanes * n_threads,
+        num_threads=n_threads,
+        full_action_space=True,
+        img_height=52,
+        img_width=40,
+        maxpool=False,
+        noop_max=0,
+        reward_clipping=False,
+        use_fire_reset=False,
+    )
+    try:
+        envs.reset(seed=0)
+        actions = [envs.action_space.sample() for _ in range(size.step_limit)]
+        return envs.num_envs * size.step_limit / seconds(lambda: [envs.step(a) for a in actions])
+    finally:
+        envs.close()
+
+
+class PlainNetwork(nn.Module):
+    """The policy as one would write it in torch."""
+
+    def __init__(self, policy: ConvPolicy, theta: Tensor) -> None:
+        super().__init__()
+        self.policy = policy
+        pieces = theta.split(policy._lengths)
+        self.pieces = nn.ParameterList(
+            nn.Parameter(piece.view(shape).clone()) for piece, shape in zip(pieces, policy._shapes, strict=True)
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = (pixels.float() - 128) / 128
+        for i, (w, b) in enumerate(zip(self.pieces[::2], self.pieces[1::2], strict=True)):
+            x = nn.functional.conv2d(x, w, b, self.policy.stride) if w.dim() == 4 else x.flatten(1) @ w + b
+            x = x if 2 * i + 2 == len(self.pieces) else torch.tanh(x)
+        return x
+
+
+def derivatives(n_states: int, repeats: int) -> list[Row]:
+    """Fisher-vector product and gradient of the surrogate beside one plain autograd gradient, on one core."""
+
+    def task(world: World) -> list[tuple[float, ...]]:
+        p, rng = parts("pong"), np.random.default_rng(0)
+        roll = run_paths(p.sim, p.policy, p.theta, SEED, 0, range(8), n_states // 8)
+        obs = roll.obs[rng.integers(len(roll.obs), size=n_states)]
+        batch = synthetic_batch(p.policy, p.theta, obs)
+        product = fisher_matrix(p.policy, p.theta, batch, 1.0, rng, world, analytic_metric).product
+        plain, direction = PlainNetwork(p.policy, p.theta), torch.randn(p.policy.n_parameters)
+
+        def autograd() -> None:
+            for chunk in batch.chunks(256):
+                logits = plain(p.policy.tensor(chunk.obs))
+                ratio = torch.exp(p.policy.dist.log_prob(logits, chunk.actions[:, 0]) - chunk.log_q[:, 0])
+                (ratio * chunk.advantages[:, 0]).sum().backward()
+
+        return in_turns(
+            repeats,
+            lambda: seconds(lambda: product(direction)),
+            lambda: seconds(lambda: surrogate_gradient(p.policy, p.theta, batch, world)),
+            lambda: seconds(autograd),
+        )
+
+    rounds = on_cores(1, task)
+    states, peer = f"{n_states / 1000:g} K Atari states", "one plain autograd gradient"
+    return [
+        Row(f"Fisher-vector product, convolutions, {states}", "s", peer, pairs(rounds, 2), at_most=PRODUCT),
+        Row(f"surrogate gradient, convolutions, {states}", "s", peer, pairs(rounds, 2, ours=1)),
+    ]
