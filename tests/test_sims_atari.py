@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 import pytest
 from ale_py import ALEInterface, LoggerMode, roms
-from composed import composed
+from composed import composed, planned
 
 from trpo_cli.config import build
 from trpo_cli.errors import ConfigError
@@ -225,3 +225,15 @@ def test_bad_settings_are_refused_in_a_sentence(changes: dict[str, object], sent
 def test_the_authors_settings_are_the_default():
     sim = game("qbert")
     assert sim.obs_shape == (4, 52, 40) and sim.clip_rewards == inf and sim.sticky_actions == 0
+
+
+def test_the_protocol_that_is_common_now_is_a_handful_of_overrides():
+    words = (
+        "env.sticky_actions=0.25 env.start_no_ops=0 env.random_no_ops=30 env.frame_pool=max "
+        "env.screen_lines=[0,210] env.size=[84,84] task.step_limit=27000"
+    )
+    plan = planned("env=atari/pong", *words.split())
+    assert plan.sim.obs_shape == (4, 84, 84) and plan.policy.n_parameters == 120_860
+    states = plan.sim.reset(rngs(2))
+    states, _, _ = plan.sim.step(states, actions(plan.sim, 0, 2))
+    assert pixels(plan.sim, states).shape == (2, 4, 84, 84)

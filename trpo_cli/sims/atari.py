@@ -63,7 +63,11 @@ def sticky(key: int, frame: int) -> float:
 
 @dataclass(frozen=True)
 class Atari:
-    """One game under one protocol; numbers and sources stand in ``conf/env/atari.yaml``."""
+    """One game under one protocol; numbers and sources stand in ``conf/env/atari.yaml``.
+
+    Paper: frame skip, start, length of an episode and whether a lost life ends it are not stated; the authors' code's.
+    The last four observations, one a decision, are the channels; the authors' code has every frame of one decision.
+    """
 
     game: str  # ALE's name of the ROM, as beam_rider
     action_repeat: int  # frames that one decision lasts
