@@ -71,7 +71,7 @@ def _draw(ours: dict[Key, Curve], dots: dict[Key, Dots]) -> Figure:
         axes.set_ylabel("score")
         axes.grid(alpha=0.25)
         if any((game, sampler) in ours for sampler in SAMPLERS):
-            axes.legend(fontsize=8, loc="upper left")
+            axes.legend(fontsize=8, loc="lower right")
     figure.suptitle("Figure 5: score of an episode (the paper plots its negative). Lines: ours. Dots: published.")
     return figure
 
