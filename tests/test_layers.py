@@ -40,7 +40,7 @@ LAYERS = [
     {"assembly", "sweeps", "sweep_table", "workers", "evaluation"},
     {"cli"},
     {"__main__", "benchmarks.measure", "benchmarks.tasks"},
-    {"benchmarks.updates"},
+    {"benchmarks.updates", "benchmarks.sampling"},
     {"benchmarks.*"},
     {"benchmarks.__main__"},
 ]

@@ -45,9 +45,14 @@ class Job:
         return subprocess.run([sys.executable, "-m", "trpo_cli", *self.overrides]).returncode
 
 
+def folder(target: str, scale: str) -> str:
+    """The name of a target's runs, and of the folder of its drawings."""
+    return target if scale == "paper" else f"{target}-{scale}"
+
+
 def figure4_jobs(tasks: Sequence[str], methods: Sequence[str], scale: str, seeds: range) -> list[Job]:
     """The jobs behind Figure 4, one seed of every curve before the next seed of any."""
-    name = "figure4" if scale == "paper" else f"figure4-{scale}"
+    name = folder("figure4", scale)
     jobs = []
     for seed in seeds:
         for task in tasks:
@@ -79,7 +84,7 @@ def _variants(task: str, method: str, scale: str) -> list[tuple[str, tuple[str, 
 
 def table2_jobs(tasks: Sequence[str], scale: str, seeds: range) -> list[Job]:
     """The jobs behind Table 2: both samplers under its protocol."""
-    name = "table2" if scale == "paper" else f"table2-{scale}"
+    name = folder("table2", scale)
     return [
         Job((f"experiment=table2/{task}", f"scale={scale}", f"seed={seed}", f"name={name}", f"sampler={sampler}"))
         for seed in seeds
@@ -90,7 +95,7 @@ def table2_jobs(tasks: Sequence[str], scale: str, seeds: range) -> list[Job]:
 
 def atari_jobs(games: Sequence[str], methods: Sequence[str], scale: str, seeds: range, iterations: str) -> list[Job]:
     """The jobs behind Figure 5 and Tables 1 and 3: single path on every game, then the vine on every game."""
-    name = "figure5" if scale == "paper" else f"figure5-{scale}"
+    name = folder("figure5", scale)
     more = (f"iterations={iterations}",) if iterations else ()
     return [
         Job((f"env=atari/{game}", f"scale={scale}", f"seed={seed}", f"name={name}", *METHODS[method], *more))
@@ -143,7 +148,7 @@ def evaluations(
     games: Sequence[str], methods: Sequence[str], scale: str, seeds: range, episodes: int
 ) -> list[Evaluation]:
     """Every run's policy, and chance once a game, in the directory of the game's first run."""
-    name = "figure5" if scale == "paper" else f"figure5-{scale}"
+    name = folder("figure5", scale)
     samplers = [sampler for method, sampler in (("single_path", "single"), ("vine", "vine")) if method in methods]
     found = []
     for game in games:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.jobs import GAMES, METHODS, TASKS, Evaluation, Job, atari_jobs, evaluations, figure4_jobs, table2_jobs
+from trpo_cli.jobs import (
+    GAMES,
+    METHODS,
+    TASKS,
+    Evaluation,
+    Job,
+    atari_jobs,
+    evaluations,
+    figure4_jobs,
+    folder,
+    table2_jobs,
+)
 
 USAGE = (
     "figure4|table2|figure5|table1|table3 [scale=paper|laptop|smoke] [task=cartpole,…|pong,…] [method=vine,…] "
@@ -49,7 +60,7 @@ class Request:
 
     def report(self) -> list[str]:
         """The ``trpo-report`` words that draw what the jobs have made so far."""
-        name = self.target if self.scale == "paper" else f"{self.target}-{self.scale}"
+        name = folder(self.target, self.scale)
         runs = [f"outputs/{folder}" for folder in sorted({_name(job) for job in self.jobs()})]
         tasks = ["--task", *self.tasks] if self.target == "figure4" else []
         found = [run for run in runs if Path(run).is_dir()]

@@ -279,37 +279,25 @@ class Vine:
         Paper: nothing is added for what lies beyond a branch's end, as in the authors' code.
         """
         m, k = actions.shape[:2]
+        act, first = PolicyActor(policy, theta), actions.cpu().numpy()
         q_values, n_steps = np.zeros((m, k)), 0
         for rows in chunks(m, max(sim.max_lanes // k, 1)):
-            group = range(mine.start + rows.start, mine.start + rows.stop)
-            roll = self._branches(sim, policy, theta, states[rows], actions[rows], seed, iteration, group)
+            places = range(mine.start + rows.start, mine.start + rows.stop)
+            noise = self._branch_noise(policy, seed, iteration, places, k)
+            starts, tried = np.repeat(states[rows], k, axis=0), first[rows].reshape(-1, first.shape[-1])
+            roll = rollout(sim, act, starts, noise, keep_decisions=False, first_actions=tried)
             discounts = self.gamma ** np.arange(len(roll.rewards))
             q_values[rows] = (discounts @ roll.rewards).reshape(-1, k)
             n_steps += roll.n_steps
         return q_values, n_steps
 
-    def _branches(
-        self,
-        sim: Simulator,
-        policy: Policy,
-        theta: Tensor,
-        states: NDArray[np.generic],
-        actions: Tensor,
-        seed: int,
-        iteration: int,
-        places: range,
-    ) -> Rollout:
-        """One branch for each state and action; ``places``: of the states in the whole rollout set."""
-        k = actions.shape[1]
+    def _branch_noise(self, policy: Policy, seed: int, iteration: int, places: range, k: int) -> NDArray[np.float32]:
+        """The noise ``[T, m k, Z]`` of the branches of the states at ``places`` in the whole rollout set."""
         if self.common_random_numbers:
             noise = policy_noise(policy, seed, "branch_noise", iteration, places, self.branch_length)
-            noise = np.repeat(noise, k, axis=1)  # the same noise for the K branches of a state
-        else:
-            lanes = range(places.start * k, places.stop * k)
-            noise = policy_noise(policy, seed, "branch_noise", iteration, lanes, self.branch_length)
-        first = actions.flatten(0, 1).cpu().numpy()
-        starts = np.repeat(states, k, axis=0)
-        return rollout(sim, PolicyActor(policy, theta), starts, noise, keep_decisions=False, first_actions=first)
+            return np.repeat(noise, k, axis=1)  # the same noise for the K branches of a state
+        lanes = range(places.start * k, places.stop * k)
+        return policy_noise(policy, seed, "branch_noise", iteration, lanes, self.branch_length)
 
     def advantages(self, q_values: NDArray[np.float64], world: World) -> NDArray[np.float64]:
         """Q-values ``[m, K]`` less their mean over the actions of a state, in units of their typical spread."""

@@ -2,25 +2,22 @@
 environment; the convolutional network's derivatives against autograd."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
-from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 from trpo_cli.batch import surrogate_gradient
 from trpo_cli.benchmarks.measure import Row, in_turns, on_cores, pairs, seconds, seconds_of_all
-from trpo_cli.benchmarks.tasks import SEED
+from trpo_cli.benchmarks.sampling import own_sampler
+from trpo_cli.benchmarks.tasks import SEED, Parts
+from trpo_cli.benchmarks.tasks import parts as task_parts
 from trpo_cli.benchmarks.updates import synthetic_batch
-from trpo_cli.config import build, conf_dir, register_schema
 from trpo_cli.convolutions import ConvPolicy
 from trpo_cli.episodes import run_paths
 from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix
-from trpo_cli.samplers import SinglePath
-from trpo_cli.seeding import generator
-from trpo_cli.sims.atari import Atari
 from trpo_cli.world import World
 
 EMULATOR, VECTOR = 0.6, 1.0  # targets: share of the emulator's own rate; times ALE's vector environment
@@ -35,24 +32,9 @@ class Size:
     repeats: int
 
 
-@dataclass(frozen=True)
-class Parts:
-    """A game as ``trpo-train`` composes it, with a fresh policy."""
-
-    sim: Atari
-    policy: ConvPolicy
-    theta: Tensor
-    sampler: SinglePath
-
-
 def parts(game: str) -> Parts:
     """The parts of ``trpo-train env=atari/<game>``."""
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", [f"env=atari/{game}"])
-    sim, network, sampler = (build(cfg[group], group) for group in ("env", "policy", "sampler"))
-    policy = network.build(sim.obs_shape, sim.action_space, "cpu")
-    return Parts(sim, policy, policy.initial(generator(SEED, "initial_policy")), sampler)
+    return task_parts(f"env=atari/{game}")
 
 
 def sampler_rate(game: str, size: Size, n_workers: int) -> list[Row]:
@@ -60,7 +42,9 @@ def sampler_rate(game: str, size: Size, n_workers: int) -> list[Row]:
 
     def task(world: World) -> list[tuple[float, ...]]:
         p = parts(game)
-        return in_turns(size.repeats, _sampler(p, size, world), _emulator(p, size, world))
+        rate = own_sampler(p, size.lanes, size.step_limit, world)
+        rate()  # makes the emulators
+        return in_turns(size.repeats, rate, _emulator(p, size, world))
 
     rounds = on_cores(n_workers, task)
     name = f"sampler atari/{game}, {n_workers} processes, {size.lanes} lanes each"
@@ -70,22 +54,6 @@ def sampler_rate(game: str, size: Size, n_workers: int) -> list[Row]:
         Row(name, "decisions/s", "act x 4 alone, every core", pairs(rounds, 1), at_least=EMULATOR),
         Row(name, "decisions/s", "AtariVectorEnv, same preprocessing, no policy", against, at_least=VECTOR),
     ]
-
-
-def _sampler(p: Parts, size: Size, world: World) -> Callable[[], float]:
-    """One batch by the run's own sampler, another iteration's at each call."""
-    n_paths = size.lanes * world.size
-    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=size.step_limit)
-    iteration, steps = 0, 0.0
-
-    def collect() -> None:
-        nonlocal iteration, steps
-        iteration += 1
-        _, stats = sampler(p.sim, p.policy, p.theta, SEED, iteration, world)
-        steps = stats["collect/sim_steps"]
-
-    collect()  # which makes the emulators
-    return lambda: (elapsed := seconds_of_all(collect, world)) and steps / elapsed
 
 
 def _emulator(p: Parts, size: Size, world: World) -> Callable[[], float]:

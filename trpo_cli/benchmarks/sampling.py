@@ -36,7 +36,7 @@ def sampler_rate(env: str, size: Size, n_workers: int) -> list[Row]:
 
     def task(world: World) -> tuple[list[tuple[float, ...]], float]:
         p = parts(f"env={env}", surviving=size.surviving)
-        rounds = in_turns(size.repeats, _sampler(p, size, world), _open_loop(p, size, world))
+        rounds = in_turns(size.repeats, own_sampler(p, size.lanes, size.step_limit, world), _open_loop(p, size, world))
         roll = run_paths(p.sim, p.policy, p.theta, SEED, 0, range(size.lanes), size.step_limit)
         return rounds, roll.n_steps / len(roll.rewards)
 
@@ -53,7 +53,9 @@ def against_gymnasium(env: str, gym_id: str, size: Size, n_workers: int) -> list
 
     def task(world: World) -> list[tuple[float, ...]]:
         p = parts(f"env={env}", surviving=size.surviving)
-        return in_turns(size.repeats, _sampler(p, size, world), _sync_vector(gym_id, size, world))
+        return in_turns(
+            size.repeats, own_sampler(p, size.lanes, size.step_limit, world), _sync_vector(gym_id, size, world)
+        )
 
     sync = on_cores(n_workers, task)
     ours = [values[0] for values in sync]
@@ -69,10 +71,10 @@ def against_gymnasium(env: str, gym_id: str, size: Size, n_workers: int) -> list
     ]
 
 
-def _sampler(p: Parts, size: Size, world: World) -> Callable[[], float]:
-    """One batch by the run's own sampler, another iteration's at each call."""
-    n_paths = size.lanes * world.size
-    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=size.step_limit, scale=1.0)
+def own_sampler(p: Parts, lanes: int, step_limit: int, world: World) -> Callable[[], float]:
+    """Steps/s of one batch by the run's own sampler, ``lanes`` a worker, another iteration's at each call."""
+    n_paths = lanes * world.size
+    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=step_limit, scale=1.0)
     iteration, steps = 0, 0.0
 
     def collect() -> None:

@@ -1,6 +1,7 @@
 """A task's parts as ``trpo-train`` composes them, ready to be measured."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from torch import Tensor
@@ -8,10 +9,8 @@ from torch import Tensor
 from trpo_cli.algorithms import PolicyUpdate
 from trpo_cli.config import build, conf_dir, register_schema
 from trpo_cli.input_range import input_map
-from trpo_cli.policies import MlpPolicy
 from trpo_cli.samplers import SinglePath
 from trpo_cli.seeding import generator
-from trpo_cli.sims.locomotion import Locomotion
 
 SEED = 0
 
@@ -20,8 +19,8 @@ SEED = 0
 class Parts:
     """What a run of single paths is made of."""
 
-    sim: Locomotion
-    policy: MlpPolicy  # its input map measured
+    sim: Any  # the task's own simulator, whose fields the measurements read
+    policy: Any  # of the task's own kind; its input map measured
     theta: Tensor  # [D] of a fresh policy
     sampler: SinglePath
     algorithm: PolicyUpdate

@@ -1,6 +1,6 @@
 """What stands behind a figure: command, commit, seeds, steps, wall time and machine of every curve."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from trpo_cli.reports.curves import STEPS, Curve
 from trpo_cli.reports.runs import Run
@@ -37,3 +37,13 @@ def _commit(run: Run) -> str:
 
 def _machine(run: Run) -> str:
     return f"{run.info.get('processor', 'unknown')}, {run.info.get('workers', '?')} workers"
+
+
+def machines(found: Iterable[Curve]) -> str:
+    """Return what the runs of these curves ran on, each machine once."""
+    infos = [run.info for curve in found for run in curve.runs]
+    kinds = {
+        f"{info.get('processor', 'unknown')}, {info.get('cores', '?')} cores, {info.get('workers', '?')} workers"
+        for info in infos
+    }
+    return "; ".join(sorted(kinds))

@@ -7,6 +7,7 @@ import numpy as np
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports.curves import Curve, curves
+from trpo_cli.reports.records import machines
 from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import count, markdown, write_csv
 
@@ -190,10 +191,5 @@ def _line(row: tuple[str, tuple[str, str, str], str, Cell | None, Cell | None], 
 
 def _machines(found: Collection[Curve]) -> str:
     """Return what the times were measured on, and how many seeds each is the mean of."""
-    machines = {
-        f"{info.get('processor', 'unknown')}, {info.get('cores', '?')} cores, {info.get('workers', '?')} workers"
-        for curve in found
-        for info in (run.info for run in curve.runs)
-    }
     seeds = ", ".join(f"{curve.task} {curve.method} {len(curve.runs)}" for curve in found)
-    return f"Measured on: {'; '.join(sorted(machines))}. Means over seeds: {seeds}."
+    return f"Measured on: {machines(found)}. Means over seeds: {seeds}."

@@ -7,6 +7,7 @@ import numpy as np
 
 from trpo_cli.reports.atari import GAMES, Key, of_the_games
 from trpo_cli.reports.curves import Curve
+from trpo_cli.reports.records import machines
 from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import count, markdown, number, write_csv
 
@@ -88,7 +89,7 @@ def report(runs: Sequence[Run], out: Path) -> str:
     rows = [_line(row, ours) for row in ROWS]
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "table3.csv", ["row", "paper", "configured", *GAMES], rows)
-    text = "\n\n".join([markdown(headers, rows), *NOTES, _machines(ours)]) + "\n"
+    text = "\n\n".join([markdown(headers, rows), *NOTES, f"Measured on: {machines(ours.values())}."]) + "\n"
     (out / "table3.md").write_text(text)
     return text
 
@@ -99,13 +100,3 @@ def _line(row: tuple[str, str, str, Cell | None, Cell | None], ours: dict[Key, C
     settings = dict.fromkeys(configured(curve) for curve in found.values()) if configured is not None else {}
     cells = [measured(found[game]) if measured is not None and game in found else NONE for game in GAMES]
     return [label, theirs, ", ".join(settings) or NONE, *cells]
-
-
-def _machines(ours: dict[Key, Curve]) -> str:
-    machines = {
-        f"{run.info.get('processor', 'unknown')}, {run.info.get('cores', '?')} cores, "
-        f"{run.info.get('workers', '?')} workers"
-        for curve in ours.values()
-        for run in curve.runs
-    }
-    return f"Measured on: {'; '.join(sorted(machines))}."
