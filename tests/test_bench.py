@@ -74,7 +74,7 @@ def test_what_workers_burn_counts_as_this_programs_own():
 
 
 def test_atari_rates_and_derivatives():
-    sensible(atari.sampler_rate("pong", atari.Size(2, 8, 1), 1), 2)
+    sensible(atari.sampler_rate("pong", atari.Size(2, 8, 1), 1), 3)
     sensible(atari.derivatives(64, 1), 2)
 
 

@@ -73,7 +73,15 @@ class Policy(Protocol):
     @property
     def n_parameters(self) -> int: ...
     @property
-    def chunk_size(self) -> int: ...
+    def chunk_size(self) -> int:
+        """States to linearise at a time."""
+        ...
+
+    @property
+    def forward_size(self) -> int:
+        """States to evaluate at a time."""
+        ...
+
     def initial(self, rng: np.random.Generator) -> Tensor: ...
     def params(self, theta: Tensor, obs: Tensor) -> Tensor: ...
     def acting(self, theta: Tensor) -> Acting | None: ...
@@ -98,7 +106,7 @@ class MlpPolicy:
     dtype: torch.dtype
     device: str
 
-    chunk_size = CHUNK
+    chunk_size = forward_size = CHUNK
 
     @property
     def _n_network(self) -> int:

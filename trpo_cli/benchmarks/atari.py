@@ -3,10 +3,12 @@ environment; the convolutional network's derivatives against autograd."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trpo_cli.batch import surrogate_gradient
@@ -18,6 +20,7 @@ from trpo_cli.benchmarks.updates import synthetic_batch
 from trpo_cli.convolutions import ConvPolicy
 from trpo_cli.episodes import run_paths
 from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix
+from trpo_cli.rollouts import PolicyActor
 from trpo_cli.world import World
 
 EMULATOR, VECTOR = 0.6, 1.0  # targets: share of the emulator's own rate; times ALE's vector environment
@@ -44,22 +47,23 @@ def sampler_rate(game: str, size: Size, n_workers: int) -> list[Row]:
         p = parts(game)
         rate = own_sampler(p, size.lanes, size.step_limit, world)
         rate()  # makes the emulators
-        return in_turns(size.repeats, rate, _emulator(p, size, world))
+        return in_turns(size.repeats, rate, _emulator(parts(game), size, world))
 
     rounds = on_cores(n_workers, task)
     name = f"sampler atari/{game}, {n_workers} processes, {size.lanes} lanes each"
-    vector = [_vector_rate(game, size, n_workers) for _ in range(size.repeats)]
-    against = list(zip([ours for ours, _ in rounds], vector, strict=True))
-    return [
-        Row(name, "decisions/s", "act x 4 alone, every core", pairs(rounds, 1), at_least=EMULATOR),
-        Row(name, "decisions/s", "AtariVectorEnv, same preprocessing, no policy", against, at_least=VECTOR),
-    ]
+    rows = [Row(name, "decisions/s", "act x 4 alone, every core", pairs(rounds, 1), at_least=EMULATOR)]
+    for with_policy, words in ((True, "the same policy"), (False, "no policy")):
+        vector = [_vector_rate(game, size, n_workers, with_policy) for _ in range(size.repeats)]
+        peer = f"AtariVectorEnv, same preprocessing, {words}"
+        against = list(zip([ours for ours, _ in rounds], vector, strict=True))
+        rows.append(Row(name, "decisions/s", peer, against, at_least=VECTOR))
+    return rows
 
 
 def _emulator(p: Parts, size: Size, world: World) -> Callable[[], float]:
-    """The limit: four frames under a random action, nothing looked at, in as many emulators."""
+    """The limit: four frames under a random action, nothing looked at, in as many emulators, taken from ``p``."""
     states = p.sim.reset([np.random.default_rng(lane) for lane in range(size.lanes)])
-    emulators = [p.sim._emulators.at(state.snapshot) for state in states]
+    emulators = [p.sim._emulators.at(state) for state in states]
     codes = np.random.default_rng(world.rank).integers(18, size=(size.step_limit, size.lanes)).tolist()
 
     def play() -> None:
@@ -76,8 +80,11 @@ def _emulator(p: Parts, size: Size, world: World) -> Callable[[], float]:
     return rate
 
 
-def _vector_rate(game: str, size: Size, n_threads: int) -> float:
-    """ALE's own environments in threads, at the same size of picture and without its extras."""
+def _vector_rate(game: str, size: Size, n_threads: int, with_policy: bool) -> float:
+    """ALE's own environments in threads, at the same size of picture and without its extras.
+
+    with_policy: the run's network chooses the actions, on as many threads, rather than chance beforehand.
+    """
     envs = AtariVectorEnv(
         game,
         size.lanes * n_threads,
@@ -90,11 +97,23 @@ def _vector_rate(game: str, size: Size, n_threads: int) -> float:
         reward_clipping=False,
         use_fire_reset=False,
     )
+    p, lanes = parts(game), np.arange(envs.num_envs)
+    act, rng = PolicyActor(p.policy, p.theta), np.random.default_rng(0)
+    noise = p.policy.dist.draw_noise(rng, (size.step_limit, envs.num_envs))
+    actions = rng.integers(18, size=(size.step_limit, envs.num_envs))
+
+    def play(obs: NDArray[np.uint8]) -> None:
+        for t in range(size.step_limit):
+            chosen = p.sim.codes(act(obs, lanes, noise[t])[1]) if with_policy else actions[t]
+            obs = envs.step(chosen)[0]
+
+    n_before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
     try:
-        envs.reset(seed=0)
-        actions = [envs.action_space.sample() for _ in range(size.step_limit)]
-        return envs.num_envs * size.step_limit / seconds(lambda: [envs.step(a) for a in actions])
+        first, _ = envs.reset(seed=0)
+        return envs.num_envs * size.step_limit / seconds(partial(play, first))
     finally:
+        torch.set_num_threads(n_before)
         envs.close()
 
 

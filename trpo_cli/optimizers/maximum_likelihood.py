@@ -32,23 +32,20 @@ class RewardWeightedRegression:
         require(self.max_evaluations >= 1, "max_evaluations", self.max_evaluations, "at least 1")
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
-        elite, threshold = self._elite(batch, world)
-        n_elite = int(world.sums(float(elite.sum()))[0])
+        best, threshold = self._elite(batch, world)
+        n_best = int(world.sums(float(len(best.old)))[0])
 
         def loss(x: Floats) -> tuple[float, Floats]:
             at = torch.as_tensor(x).to(theta)
             total = torch.zeros(len(x) + 1, dtype=torch.float64, device=theta.device)
-            start = 0
-            for chunk in batch.chunks(policy.chunk_size):
-                weights = elite[start : start + len(chunk.old)].to(chunk.old)
-                start += len(chunk.old)
+            for chunk in best.chunks(policy.chunk_size):
                 linear = policy.linearize(at, policy.tensor(chunk.obs))
                 params = linear.params.detach().requires_grad_()
-                value = (weights * policy.dist.log_prob(params, chunk.actions[:, 0])).sum()
+                value = policy.dist.log_prob(params, chunk.actions[:, 0]).sum()
                 (u,) = torch.autograd.grad(value, params)
                 total[:-1] += linear.vjp(u)
                 total[-1] += value.detach()
-            mean = -world.sum(total).cpu().numpy() / n_elite
+            mean = -world.sum(total).cpu().numpy() / n_best
             return float(mean[-1]), mean[:-1]
 
         x = theta.double().cpu().numpy()
@@ -74,11 +71,11 @@ class RewardWeightedRegression:
             },
         )
 
-    def _elite(self, batch: Batch, world: World) -> tuple[Tensor, float]:
-        """Which of this worker's states belong to the best episodes ``[M]``, and the least return among these."""
+    def _elite(self, batch: Batch, world: World) -> tuple[Batch, float]:
+        """This worker's states of the best episodes, and the least return among these."""
         if batch.paths is None:
             raise ConfigError("optimizer=rwr ranks whole episodes and takes no sampler=vine; use sampler=single")
         returns = np.asarray(world.concatenate(batch.paths.returns), np.float64)
         n = max(round(self.elite_fraction * len(returns)), 1)
         threshold = float(np.sort(returns)[-n])
-        return torch.from_numpy(batch.paths.returns[batch.paths.episode] >= threshold), threshold
+        return batch.rows(np.flatnonzero(batch.paths.returns[batch.paths.episode] >= threshold)), threshold

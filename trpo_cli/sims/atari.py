@@ -1,13 +1,13 @@
 """Atari 2600 games from pixels, as a batch of emulator states (Section 8.2, Table 3, Appendix D).
 
-A state is a value: the emulator's snapshot and the last observations, single frames that consecutive states share. Each
-process keeps emulators that stand at the snapshots they made; stepping a state whose emulator has gone on restores its
-snapshot in another, and gives the same result.
+A state is a value: a snapshot of the emulator, what was played since, and the last observations, single frames that
+consecutive states share. Each process keeps emulators that stand at the states they came to; stepping a state whose
+emulator has gone on restores it in another, and gives the same result.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from typing import Any
@@ -37,19 +37,25 @@ RAM_SIZE = 128  # bytes
 ACTIONS = ("factored", "joint", "minimal")
 POOLS = ("last", "max")
 STACKS = ("observations", "frames")
+SNAPSHOT_EVERY = 8  # decisions: a clone of the emulator takes 25 µs, one decision played again 210
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # SplitMix64
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Console:
-    """The state of one lane."""
+    """The state of one lane. A snapshot takes a tenth of a decision's time, so most states keep an earlier one."""
 
     snapshot: ALEState
+    played: tuple[int, ...]  # ALE's codes of the actions in the frames since the snapshot
     frames: tuple[Frame, ...]  # the observations behind one input of the policy, oldest first
     executed: int  # ALE's code of the action in the last frame, which a sticky one repeats
     n_frames: int  # since the start of the episode
     key: int  # names this episode's stream of sticky actions
+
+    def stands_in(self, emulator: ALEInterface) -> None:
+        """Keep a snapshot of the state itself, taken from an emulator that has come to it."""
+        self.snapshot, self.played = emulator.cloneState(), ()
 
 
 def sticky(key: int, frame: int) -> float:
@@ -156,9 +162,7 @@ class Atari:
         for _ in range(self.start_no_ops):
             emulator.act(NO_OP)
         first = self._screen.frame(emulator.getScreenGrayscale())
-        snapshot = emulator.cloneState()
-        self._emulators.put(emulator, snapshot)
-        return Console(snapshot, (first,) * self.stack, NO_OP, 0, 0)
+        return self._emulators.put(emulator, Console(emulator.cloneState(), (), (first,) * self.stack, NO_OP, 0, 0))
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> NDArray[np.object_]:
         """The start of an episode for each lane ``[n]``, after a random number of no-ops where asked for."""
@@ -172,14 +176,12 @@ class Atari:
         start = self._start
         n_frames = int(rng.integers(self.random_no_ops + 1)) if self.random_no_ops else 0
         if not n_frames:
-            return Console(start.snapshot, start.frames, NO_OP, 0, key)
-        emulator = self._emulators.at(start.snapshot)
+            return replace(start, key=key)
+        emulator = self._emulators.at(start)
         for _ in range(n_frames):
             emulator.act(NO_OP)
         first = self._screen.frame(emulator.getScreenGrayscale())
-        snapshot = emulator.cloneState()
-        self._emulators.put(emulator, snapshot)
-        return Console(snapshot, (first,) * self.stack, NO_OP, 0, key)
+        return self._emulators.put(emulator, Console(emulator.cloneState(), (), (first,) * self.stack, NO_OP, 0, key))
 
     def observe(self, states: NDArray[np.object_]) -> NDArray[np.object_]:
         """The frames ``[n, stack]`` of each state, every one an array ``[rows, columns]`` that other states share."""
@@ -202,13 +204,14 @@ class Atari:
 
     def _decide(self, state: Console, code: int) -> tuple[Console, float, bool]:
         """The state after one decision, its score, and whether the episode is over."""
-        emulator = self._emulators.at(state.snapshot)
+        emulator = self._emulators.at(state)
         lives = emulator.lives() if self.life_loss_ends else 0
-        reward, executed, seen = 0, state.executed, []
+        reward, executed, seen, played = 0, state.executed, [], list(state.played)
         for k in range(1, self.action_repeat + 1):
             if not self.sticky_actions or sticky(state.key, state.n_frames + k) >= self.sticky_actions:
                 executed = code
             reward += emulator.act(executed)
+            played.append(executed)
             if self.stack_of == "frames" and k > self.action_repeat - self.stack:
                 seen.append(self._screen.frame(emulator.getScreenGrayscale()))
             elif self.frame_pool == "max" and k == self.action_repeat - 1:
@@ -219,18 +222,21 @@ class Atari:
                 screen = np.maximum(screen, before)
             seen.append(self._screen.frame(screen))
         frames = (*state.frames, *seen)[-self.stack :]
-        snapshot = emulator.cloneState()
-        self._emulators.put(emulator, snapshot)
+        n_frames = state.n_frames + self.action_repeat
+        after = Console(state.snapshot, tuple(played), frames, executed, n_frames, state.key)
+        if len(played) >= SNAPSHOT_EVERY * self.action_repeat:
+            after.stands_in(emulator)
+        self._emulators.put(emulator, after)
         over = emulator.game_over() or (self.life_loss_ends and emulator.lives() < lives)
-        return Console(snapshot, frames, executed, state.n_frames + self.action_repeat, state.key), float(reward), over
+        return after, float(reward), over
 
     def render(self, states: NDArray[np.object_]) -> NDArray[np.uint8]:
         """The screen of each state in colour, ``[n, 210, 160, 3]``, as the lane that has just been stepped shows it."""
         screens = []
         for state in states:
-            emulator = self._emulators.at(state.snapshot)
+            emulator = self._emulators.at(state)
             screens.append(emulator.getScreenRGB())
-            self._emulators.put(emulator, state.snapshot)
+            self._emulators.put(emulator, state)
         return np.stack(screens)
 
 
@@ -249,14 +255,18 @@ class Emulators:
         self._rom = rom
         self._capacity = 1
         self._made = 0
-        self._standing: OrderedDict[int, tuple[ALEState, ALEInterface]] = OrderedDict()  # oldest first
+        self._standing: OrderedDict[int, tuple[Console, ALEInterface]] = OrderedDict()  # oldest first
 
-    def at(self, snapshot: ALEState) -> ALEInterface:
-        """An emulator in the state of ``snapshot``, which the caller takes out of the pool."""
-        if (standing := self._standing.pop(id(snapshot), None)) is not None:
+    def at(self, state: Console) -> ALEInterface:
+        """An emulator that stands at ``state``, which the caller takes out of the pool."""
+        if (standing := self._standing.pop(id(state), None)) is not None:
             return standing[1]
         emulator = self.any()
-        emulator.restoreState(snapshot)
+        emulator.restoreState(state.snapshot)
+        if state.played:
+            for code in state.played:
+                emulator.act(code)
+            state.stands_in(emulator)  # a state that is wanted again is likely to be wanted more than once
         return emulator
 
     def reserve(self, n: int) -> None:
@@ -270,9 +280,10 @@ class Emulators:
             return self._new()
         return self._standing.popitem(last=False)[1][1]
 
-    def put(self, emulator: ALEInterface, snapshot: ALEState) -> None:
-        """Give an emulator back that stands at ``snapshot``."""
-        self._standing[id(snapshot)] = (snapshot, emulator)  # which keeps the snapshot, and its id, alive
+    def put(self, emulator: ALEInterface, state: Console) -> Console:
+        """Give an emulator back that stands at ``state``; returns the state."""
+        self._standing[id(state)] = (state, emulator)  # which keeps the state, and its id, alive
+        return state
 
     def _new(self) -> ALEInterface:
         ALEInterface.setLoggerMode(LoggerMode.Error)
