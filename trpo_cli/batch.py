@@ -115,7 +115,7 @@ def change(policy: Policy, theta: Tensor, batch: Batch, world: World) -> Change:
     estimate = ESTIMATORS[batch.estimator]
     sums = torch.zeros(3, dtype=torch.float64)
     largest = torch.zeros((), dtype=torch.float64)
-    for chunk in batch.chunks(policy.forward_size):
+    for chunk in batch.chunks(policy.chunk_size):
         params = policy.params(theta, policy.tensor(chunk.obs))
         kl = policy.dist.kl(chunk.old, params)
         sums += (

@@ -74,12 +74,7 @@ class Policy(Protocol):
     def n_parameters(self) -> int: ...
     @property
     def chunk_size(self) -> int:
-        """States to linearise at a time."""
-        ...
-
-    @property
-    def forward_size(self) -> int:
-        """States to evaluate at a time."""
+        """States to evaluate or linearise at a time."""
         ...
 
     def initial(self, rng: np.random.Generator) -> Tensor: ...
@@ -106,7 +101,7 @@ class MlpPolicy:
     dtype: torch.dtype
     device: str
 
-    chunk_size = forward_size = CHUNK
+    chunk_size = CHUNK
 
     @property
     def _n_network(self) -> int:
