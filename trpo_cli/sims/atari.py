@@ -53,7 +53,7 @@ class Console:
     n_frames: int  # since the start of the episode
     key: int  # names this episode's stream of sticky actions
 
-    def stands_in(self, emulator: ALEInterface) -> None:
+    def take_snapshot(self, emulator: ALEInterface) -> None:
         """Keep a snapshot of the state itself, taken from an emulator that has come to it."""
         self.snapshot, self.played = emulator.cloneState(), ()
 
@@ -225,7 +225,7 @@ class Atari:
         n_frames = state.n_frames + self.action_repeat
         after = Console(state.snapshot, tuple(played), frames, executed, n_frames, state.key)
         if len(played) >= SNAPSHOT_EVERY * self.action_repeat:
-            after.stands_in(emulator)
+            after.take_snapshot(emulator)
         self._emulators.put(emulator, after)
         over = emulator.game_over() or (self.life_loss_ends and emulator.lives() < lives)
         return after, float(reward), over
@@ -266,7 +266,7 @@ class Emulators:
         if state.played:
             for code in state.played:
                 emulator.act(code)
-            state.stands_in(emulator)  # a state that is wanted again is likely to be wanted more than once
+            state.take_snapshot(emulator)  # a state that is wanted again is likely to be wanted more than once
         return emulator
 
     def reserve(self, n: int) -> None:
