@@ -265,6 +265,48 @@ def test_the_foot_sensors_leave_the_motion_alone():
     assert (without.rewards - with_sensors.rewards).max() > 0.01
 
 
+@pytest.mark.parametrize("integrator", ["euler", "rk4", "implicit", "implicitfast"])
+def test_timestep_and_integrator_are_those_asked_for(integrator):
+    sim = shipped("hopper", timestep=0.004, frame_skip=5, integrator=integrator)
+    model = mujoco.MjModel.from_xml_path(str(ASSETS / "hopper.xml"))
+    model.opt.timestep = 0.004
+    model.opt.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{integrator.upper()}")
+    states, actions = visited(sim, 6, 20), np.clip(actions_for(sim, 6), -1.0, 1.0)
+    new_states = sim.step(states, actions).states
+    assert sim.dt == pytest.approx(0.02)
+    for state, action, new_state in zip(states, actions, new_states, strict=True):
+        data = mujoco.MjData(model)
+        mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        data.ctrl[:] = action
+        for _ in range(5):
+            mujoco.mj_step(model, data)
+        np.testing.assert_allclose(new_state[1:], np.concatenate([data.qpos, data.qvel]), rtol=0, atol=1e-9)
+
+
+def test_integrators_agree_where_the_steps_are_small():
+    """Without contacts all solve the same equations: 0.02 s of a hopper in the air, at 0.1 ms a simulator step."""
+    sims = [shipped("hopper", timestep=1e-4, frame_skip=200, integrator=name) for name in ("rk4", "euler", "implicitfast")]
+    states = sims[0].reset(np.random.default_rng(0).spawn(8))
+    states[:, 2] += 1.0
+    actions = actions_for(sims[0], 8)
+    exact, *others = (sim.step(states, actions).states for sim in sims)
+    for other in others:
+        np.testing.assert_allclose(other, exact, rtol=0, atol=5e-3)
+        assert np.abs(other - exact).max() > 1e-9
+
+
+def test_torque_limits_are_what_full_control_gives_and_costs():
+    usual, weak = shipped("swimmer"), shipped("swimmer", torque_limits=[50.0, 30.0])  # the model file's: 150 N m
+    states, actions = visited(usual, 10, 20), np.random.default_rng(0).uniform(-1.0, 1.0, size=(10, 2))
+    step = weak.step(states, actions)
+    same = usual.step(states, actions * [50.0 / 150.0, 30.0 / 150.0])
+    np.testing.assert_allclose(step.states, same.states, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(step.rewards, same.rewards, rtol=0, atol=1e-12)
+    beyond = weak.step(states, np.full((10, 2), 3.0))
+    effort = (beyond.states[:, 1] - states[:, 1]) / weak.dt - beyond.rewards
+    np.testing.assert_allclose(effort, 1e-5 * (50.0**2 + 30.0**2), rtol=1e-9)
+
+
 def test_half_cheetah_starts_with_normal_velocities():
     velocities = shipped("half_cheetah_v5").reset(np.random.default_rng(0).spawn(3000))[:, 10:]
     np.testing.assert_allclose(velocities.std(axis=0), 0.1, rtol=0.05)
@@ -275,6 +317,10 @@ def test_half_cheetah_starts_with_normal_velocities():
     ("changes", "message"),
     [
         ({"frame_skip": 0}, r"env\.frame_skip=0 must be >= 1"),
+        ({"timestep": 0.0}, r"env\.timestep=0\.0 must be > 0 and finite \(null for"),
+        ({"timestep": math.nan}, r"env\.timestep=nan must be > 0 and finite"),
+        ({"integrator": "rk45"}, r"env\.integrator=rk45 must be one of model, euler, rk4, implicit, implicitfast"),
+        ({"torque_limits": [50.0, -1.0, 9.0]}, r"env\.torque_limits=\[50\.0, -1\.0, 9\.0\] must be > 0 and finite"),
         ({"control_cost": -1.0}, r"env\.control_cost=-1\.0 must be >= 0"),
         ({"control_cost_unit": "force"}, r"env\.control_cost_unit=force must be one of torque, control"),
         ({"model": "hoper.xml"}, r"env\.model=hoper\.xml must be one of .*hopper\.xml"),
@@ -286,6 +332,11 @@ def test_half_cheetah_starts_with_normal_velocities():
 def test_bad_numbers_are_refused_by_name(changes, message):
     with pytest.raises(ConfigError, match=message):
         shipped("hopper", **changes)
+
+
+def test_torque_limits_want_one_number_a_joint():
+    with pytest.raises(ConfigError, match=r"env\.torque_limits=\[50\.0\] must hold 3 numbers, one for each joint"):
+        shipped("hopper", torque_limits=[50.0]).reset([])
 
 
 def test_an_unknown_foot_is_refused_with_the_names_that_exist():

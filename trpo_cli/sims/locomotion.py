@@ -25,6 +25,12 @@ from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
 from trpo_cli.sims.picture import MujocoCamera
 
 _RANGES = ("healthy_height", "healthy_angle", "healthy_state")
+_INTEGRATORS = {
+    "euler": mujoco.mjtIntegrator.mjINT_EULER,
+    "rk4": mujoco.mjtIntegrator.mjINT_RK4,
+    "implicit": mujoco.mjtIntegrator.mjINT_IMPLICIT,
+    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
+}
 _NOT_NEGATIVE = ("control_cost", "alive_bonus", "impact_cost", "excluded_positions", "reset_noise")
 
 # m, rad, m/s, rad/s: no stable body gets near it. MuJoCo gives up at accelerations of 1e10, which leave velocities of
@@ -40,8 +46,8 @@ class Locomotion:
     episode and earns no bonus. A state that blows up (not finite, or beyond 1e6) ends the episode too: that lane keeps
     the state it had and gets a reward of 0, so no later number is infected.
 
-    Paper: v_x is the mean velocity over the control step, as in Gymnasium; the models, time steps and initial states,
-    which the paper does not give, are Gymnasium's.
+    Paper: v_x is the mean velocity over the control step, as in Gymnasium; the models, time steps, torque limits and
+    initial states, which the paper does not give, are Gymnasium's unless the configuration says otherwise.
 
     Raises:
         ConfigError: a field is out of its range, or the model file or a foot geom does not exist.
@@ -49,6 +55,9 @@ class Locomotion:
 
     model: str  # file name among Gymnasium's MuJoCo assets
     frame_skip: int  # simulator steps a control step
+    timestep: float | None  # s a simulator step; None: the model file's
+    integrator: str  # "model": the model file's; or euler, rk4, implicit, implicitfast
+    torque_limits: list[float] | None  # N m at full control, one a joint; None: the model file's
     control_cost: float  # reward lost per unit² of the sum of squared controls
     control_cost_unit: str  # "torque": clipped joint torque in N m; "control": the action as given, not clipped
     alive_bonus: float  # reward of a step that ends healthy
@@ -65,9 +74,15 @@ class Locomotion:
     def __post_init__(self) -> None:
         _check_one_of("control_cost_unit", self.control_cost_unit, ("torque", "control"))
         _check_one_of("reset_velocity", self.reset_velocity, ("uniform", "normal"))
+        _check_one_of("integrator", self.integrator, ("model", *_INTEGRATORS))
         _check_one_of("model", self.model, sorted(path.name for path in _assets().glob("*.xml")))
         if self.frame_skip < 1:
             raise ConfigError(f"env.frame_skip={self.frame_skip} must be >= 1")
+        if self.timestep is not None and not 0 < self.timestep < math.inf:
+            raise ConfigError(f"env.timestep={self.timestep} must be > 0 and finite (null for the model file's)")
+        for limit in self.torque_limits or []:
+            if not 0 < limit < math.inf:
+                raise ConfigError(f"env.torque_limits={list(self.torque_limits or [])} must be > 0 and finite")
         if not self.velocity_clip > 0:
             raise ConfigError(f"env.velocity_clip={self.velocity_clip} must be > 0 (.inf for none)")
         for name in _NOT_NEGATIVE:
@@ -232,6 +247,17 @@ def _compile(sim: Locomotion) -> Any:
     with warnings.catch_warnings():  # Gymnasium's half-cheetah file uses an attribute that MuJoCo 4 calls deprecated
         warnings.filterwarnings("ignore", message="compiler attribute 'settotalmass'")
         model = spec.compile()
+    if sim.timestep is not None:
+        model.opt.timestep = sim.timestep
+    if sim.integrator != "model":
+        model.opt.integrator = _INTEGRATORS[sim.integrator]
+    if sim.torque_limits is not None:
+        if len(sim.torque_limits) != model.nu:
+            raise ConfigError(
+                f"env.torque_limits={list(sim.torque_limits)} must hold {model.nu} numbers, one for each joint of "
+                f"{sim.model}"
+            )
+        model.actuator_gear[:, 0] = sim.torque_limits / model.actuator_ctrlrange[:, 1]
     # Without this flag MuJoCo puts an unstable lane back at its rest position without a word.
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
     return model
