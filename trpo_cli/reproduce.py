@@ -61,7 +61,7 @@ class Request:
     def report(self) -> list[str]:
         """The ``trpo-report`` words that draw what the jobs have made so far."""
         name = folder(self.target, self.scale)
-        runs = [f"outputs/{folder}" for folder in sorted({_name(job) for job in self.jobs()})]
+        runs = [f"outputs/{run}" for run in sorted({_name(job) for job in self.jobs()})]
         tasks = ["--task", *self.tasks] if self.target == "figure4" else []
         found = [run for run in runs if Path(run).is_dir()]
         return [self.target, *found, "--out", str(self.out / name), *tasks] if found else []

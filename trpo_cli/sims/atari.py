@@ -159,10 +159,7 @@ class Atari:
         """The deterministic start: the console's reset, then the no-ops, the first observation in every channel."""
         emulator = self._emulators.any()
         emulator.reset_game()
-        for _ in range(self.start_no_ops):
-            emulator.act(NO_OP)
-        first = self._screen.frame(emulator.getScreenGrayscale())
-        return self._emulators.put(emulator, Console(emulator.cloneState(), (), (first,) * self.stack, NO_OP, 0, 0))
+        return self._opening(emulator, self.start_no_ops, key=0)
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> NDArray[np.object_]:
         """The start of an episode for each lane ``[n]``, after a random number of no-ops where asked for."""
@@ -177,8 +174,11 @@ class Atari:
         n_frames = int(rng.integers(self.random_no_ops + 1)) if self.random_no_ops else 0
         if not n_frames:
             return replace(start, key=key)
-        emulator = self._emulators.at(start)
-        for _ in range(n_frames):
+        return self._opening(self._emulators.at(start), n_frames, key)
+
+    def _opening(self, emulator: ALEInterface, n_no_ops: int, key: int) -> Console:
+        """The state after ``n_no_ops`` frames of nothing, its first observation in every channel."""
+        for _ in range(n_no_ops):
             emulator.act(NO_OP)
         first = self._screen.frame(emulator.getScreenGrayscale())
         return self._emulators.put(emulator, Console(emulator.cloneState(), (), (first,) * self.stack, NO_OP, 0, key))
