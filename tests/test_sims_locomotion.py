@@ -285,7 +285,9 @@ def test_timestep_and_integrator_are_those_asked_for(integrator):
 
 def test_integrators_agree_where_the_steps_are_small():
     """Without contacts all solve the same equations: 0.02 s of a hopper in the air, at 0.1 ms a simulator step."""
-    sims = [shipped("hopper", timestep=1e-4, frame_skip=200, integrator=name) for name in ("rk4", "euler", "implicitfast")]
+    sims = [
+        shipped("hopper", timestep=1e-4, frame_skip=200, integrator=name) for name in ("rk4", "euler", "implicitfast")
+    ]
     states = sims[0].reset(np.random.default_rng(0).spawn(8))
     states[:, 2] += 1.0
     actions = actions_for(sims[0], 8)
