@@ -25,7 +25,7 @@ LAYERS = [
         "display",
         "theory",
     },
-    {"sims.screens"},
+    {"sims.screens", "sims.centre_of_mass"},
     {"sims.*", "policies", "sentences"},
     {"convolutions"},
     {"rollouts", "batch"},

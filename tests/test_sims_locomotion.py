@@ -193,9 +193,10 @@ def plain_reward(model, state, action, feet, alive_bonus):
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = state[1 : 1 + model.nq], state[1 + model.nq :]
     data.ctrl[:] = action
-    x, squared_forces = data.qpos[0], []
+    x, squared_forces = None, []
     for _ in range(4):
         mujoco.mj_forward(model, data)
+        x = data.subtree_com[0, 0] if x is None else x
         forces = dict.fromkeys(feet, 0.0)
         for i, contact in enumerate(data.contact):
             for geom in contact.geom:
@@ -207,7 +208,8 @@ def plain_reward(model, state, action, feet, alive_bonus):
         squared_forces.append(sum(force**2 for force in forces.values()))
         torque = data.qfrc_actuator.copy()
         mujoco.mj_step(model, data)
-    velocity = (data.qpos[0] - x) / (4 * model.opt.timestep)
+    mujoco.mj_forward(model, data)
+    velocity = (data.subtree_com[0, 0] - x) / (4 * model.opt.timestep)
     effort, impact = 1e-5 * torque @ torque, 1e-6 * float(np.mean(squared_forces))
     height, angle = data.qpos[1:3]
     healthy = not alive_bonus or (0.8 < height < 2.0 and -1 < angle < 1)
@@ -265,6 +267,31 @@ def test_the_foot_sensors_leave_the_motion_alone():
     assert (without.rewards - with_sensors.rewards).max() > 0.01
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_the_velocity_is_the_centre_of_masss_or_the_roots(task):
+    mass, root = (shipped(task, velocity_of=of, impact_cost=0.0) for of in ("mass", "root"))
+    states, actions = visited(root, 10, 30), actions_for(root, 10)
+    data = mujoco.MjData(mujoco.MjModel.from_xml_path(str(ASSETS / root.model)))
+    new_states = root.step(states, actions).states
+
+    def offset(state):
+        data.qpos[:] = state[1 : 1 + data.model.nq]
+        mujoco.mj_kinematics(data.model, data)
+        mujoco.mj_comPos(data.model, data)
+        return data.subtree_com[0, 0] - data.qpos[0]
+
+    turned = np.array([offset(new) - offset(old) for new, old in zip(new_states, states, strict=True)])
+    gap = mass.step(states, actions).rewards - root.step(states, actions).rewards
+    np.testing.assert_allclose(gap, turned / root.dt, rtol=0, atol=1e-9)
+    assert np.abs(gap).max() > 0.1
+
+
+def test_a_centre_of_mass_is_refused_where_nothing_moves_in_a_plane():
+    with pytest.raises(ConfigError, match=r"env\.velocity_of=mass needs a body that moves in a plane; ant\.xml"):
+        sim = shipped("hopper", model="ant.xml")
+        sim.step(sim.reset([np.random.default_rng(0)]), np.zeros((1, 8)))
+
+
 @pytest.mark.parametrize("integrator", ["euler", "rk4", "implicit", "implicitfast"])
 def test_timestep_and_integrator_are_those_asked_for(integrator):
     sim = shipped("hopper", timestep=0.004, frame_skip=5, integrator=integrator)
@@ -298,7 +325,8 @@ def test_integrators_agree_where_the_steps_are_small():
 
 
 def test_torque_limits_are_what_full_control_gives_and_costs():
-    usual, weak = shipped("swimmer"), shipped("swimmer", torque_limits=[50.0, 30.0])  # the model file's: 150 N m
+    usual = shipped("swimmer", velocity_of="root")  # the model file's: 150 N m
+    weak = shipped("swimmer", velocity_of="root", torque_limits=[50.0, 30.0])
     states, actions = visited(usual, 10, 20), np.random.default_rng(0).uniform(-1.0, 1.0, size=(10, 2))
     step = weak.step(states, actions)
     same = usual.step(states, actions * [50.0 / 150.0, 30.0 / 150.0])
@@ -321,6 +349,7 @@ def test_half_cheetah_starts_with_normal_velocities():
         ({"frame_skip": 0}, r"env\.frame_skip=0 must be >= 1"),
         ({"timestep": 0.0}, r"env\.timestep=0\.0 must be > 0 and finite \(null for"),
         ({"timestep": math.nan}, r"env\.timestep=nan must be > 0 and finite"),
+        ({"velocity_of": "torso"}, r"env\.velocity_of=torso must be one of mass, root"),
         ({"integrator": "rk45"}, r"env\.integrator=rk45 must be one of model, euler, rk4, implicit, implicitfast"),
         ({"torque_limits": [50.0, -1.0, 9.0]}, r"env\.torque_limits=\[50\.0, -1\.0, 9\.0\] must be > 0 and finite"),
         ({"control_cost": -1.0}, r"env\.control_cost=-1\.0 must be >= 0"),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
+from trpo_cli.sims.centre_of_mass import CentreOfMass
 from trpo_cli.sims.picture import MujocoCamera
 
 _RANGES = ("healthy_height", "healthy_angle", "healthy_state")
@@ -46,7 +47,8 @@ class Locomotion:
     episode and earns no bonus. A state that blows up (not finite, or beyond 1e6) ends the episode too: that lane keeps
     the state it had and gets a reward of 0, so no later number is infected.
 
-    Paper: v_x is the mean velocity over the control step, as in Gymnasium; the models, time steps, torque limits and
+    Paper: v_x is the mean velocity over the control step, as in Gymnasium, and the centre of mass's, as in the authors'
+    code, not the root joint's; the models, time steps, torque limits and
     initial states, which the paper does not give, are Gymnasium's unless the configuration says otherwise.
 
     Raises:
@@ -58,6 +60,7 @@ class Locomotion:
     timestep: float | None  # s a simulator step; None: the model file's
     integrator: str  # "model": the model file's; or euler, rk4, implicit, implicitfast
     torque_limits: list[float] | None  # N m at full control, one a joint; None: the model file's
+    velocity_of: str  # "mass": v_x is the centre of mass's; "root": the root joint's, as in Gymnasium
     control_cost: float  # reward lost per unit² of the sum of squared controls
     control_cost_unit: str  # "torque": clipped joint torque in N m; "control": the action as given, not clipped
     alive_bonus: float  # reward of a step that ends healthy
@@ -72,6 +75,7 @@ class Locomotion:
     reset_velocity: str  # "uniform": half-width reset_noise; "normal": standard deviation reset_noise
 
     def __post_init__(self) -> None:
+        _check_one_of("velocity_of", self.velocity_of, ("mass", "root"))
         _check_one_of("control_cost_unit", self.control_cost_unit, ("torque", "control"))
         _check_one_of("reset_velocity", self.reset_velocity, ("uniform", "normal"))
         _check_one_of("integrator", self.integrator, ("model", *_INTEGRATORS))
@@ -155,7 +159,7 @@ class Locomotion:
             new_states[unstable] = states[unstable]
             forces[unstable] = 0.0
         healthy = self._healthy(new_states)
-        rewards = (new_states[:, 1] - states[:, 1]) / self.dt + self.alive_bonus * healthy
+        rewards = self._velocities(states, new_states) + self.alive_bonus * healthy
         efforts = controls * self._engine.gear if self.control_cost_unit == "torque" else actions
         rewards -= self.control_cost * np.square(efforts).sum(axis=1)
         if self.impact_cost > 0:
@@ -172,6 +176,19 @@ class Locomotion:
     @cached_property
     def _camera(self) -> MujocoCamera:
         return MujocoCamera(self._engine.model)
+
+    def _velocities(self, states: Floats, new_states: Floats) -> Floats:
+        """v_x `[n]`: mean velocity over the control step from ``states`` to ``new_states``, `[n, S]` each."""
+        moved = new_states[:, 1] - states[:, 1]
+        if self.velocity_of == "mass":
+            n_positions = self._engine.model.nq
+            moved += self._centre_of_mass(new_states[:, 1 : 1 + n_positions])
+            moved -= self._centre_of_mass(states[:, 1 : 1 + n_positions])
+        return moved / self.dt
+
+    @cached_property
+    def _centre_of_mass(self) -> CentreOfMass:
+        return CentreOfMass(self._engine.model, self.model)
 
     def _healthy(self, states: Floats) -> NDArray[np.bool_]:
         """Whether each of ``states`` `[n, S]` lies strictly within the healthy ranges, `[n]`."""
