@@ -14,6 +14,10 @@ PAPER = Path(__file__).parent.parent / "outputs/paper"
     [
         (["figure4", "--against", "iterations"], "figure4", ".", ("figure4.csv", "figure4.md")),
         (["figure4", "--against", "iterations"], "episodes64", "episodes64", ("figure4.csv", "figure4.md")),
+        *[
+            (["figure4", "--against", "iterations"], name, name, ("figure4.csv", "figure4.md"))
+            for name in ("root_velocity", "gymnasium_step", "rk4")
+        ],
         (["figure5"], "figure5", ".", ("figure5.csv", "figure5.md")),
     ],
 )

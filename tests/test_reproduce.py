@@ -58,14 +58,6 @@ def test_variants_run_under_names_of_their_own():
         ("figure4-laptop-2delta", "2", None),
         ("figure4-laptop-halving", None, "halving"),
     }
-    vines = parse(["figure4", "seeds=1", "task=swimmer,hopper", "method=vine"]).jobs()
-    assert [
-        (words(job)["experiment"], words(job)["name"], words(job).get("sampler.branch_length")) for job in vines
-    ] == [
-        ("fig4/swimmer", "figure4", None),
-        ("fig4/hopper", "figure4", None),
-        ("fig4/hopper", "figure4-branch301", "301"),
-    ]
 
 
 def test_table2_runs_both_samplers_on_its_three_tasks():

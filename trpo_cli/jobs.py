@@ -79,8 +79,6 @@ def _variants(task: str, method: str, scale: str) -> list[tuple[str, tuple[str, 
         variants.append(("-64", ("path_scale=0.25",)))
     if task == "hopper" and method == "single_path":
         variants.append(("-halving", ("optimizer.line_search=halving",)))
-    if task in ("hopper", "walker") and method == "vine":  # the authors' branches end before a body has fallen
-        variants.append(("-branch301", ("sampler.branch_length=301",)))
     return variants
 
 
