@@ -15,9 +15,10 @@ from trpo_cli.batch import surrogate_gradient
 from trpo_cli.benchmarks import __main__ as bench
 from trpo_cli.benchmarks import atari, iterations, measure, sampling, tasks, updates
 from trpo_cli.benchmarks.measure import Row, in_turns, on_cores, watched
+from trpo_cli.dense import IN_NUMPY
 from trpo_cli.distributions import DiagonalGaussian
 from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix
-from trpo_cli.policies import IN_NUMPY, InputMap, MlpPolicy
+from trpo_cli.policies import InputMap, MlpPolicy
 from trpo_cli.world import World
 
 KEYS = {"name", "unit", "ours", "peer", "theirs", "ratio", "target", "met", "pairs"}

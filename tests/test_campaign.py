@@ -18,7 +18,7 @@ import torch
 from composed import executed, planned
 from launched import results, until
 
-from trpo_cli import cli, provenance, workers
+from trpo_cli import cli, provenance, stopping, workers
 from trpo_cli.assembly import Plan, execute
 from trpo_cli.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint
 from trpo_cli.mirror import TensorBoardMirror
@@ -69,7 +69,7 @@ class Command:
                 os.write(ready, b"!")
                 if self.file_size is not None:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size, resource.RLIM_INFINITY))
-                with workers.StopRequest() as stop:
+                with stopping.StopRequest() as stop:
                     status = workers.run(self.n_workers, lambda world: execute(self.plan, world, stop))
         except SystemExit as leaving:
             status = leaving.code

@@ -12,8 +12,9 @@ from torch import nn
 from toys import Chain, Echo, mlp
 
 from trpo_cli.config import build, conf_dir, register_schema
+from trpo_cli.dense import CHUNK
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies import CHUNK, InputMap, Mlp, MlpPolicy, chunks
+from trpo_cli.policies import InputMap, Mlp, MlpPolicy, chunks
 from trpo_cli.sims.base import Continuous, Discrete
 
 MODULES = {"softplus": nn.Softplus, "tanh": nn.Tanh, "relu": nn.ReLU}

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from launched import END_S, RUN, Launched, finished, ordered, progress, results, trpo_train, until
 
 from trpo_cli import workers
-from trpo_cli.errors import ConfigError, Interrupted, RunError
+from trpo_cli.errors import ConfigError, RunError
 
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 
@@ -90,39 +90,6 @@ def test_auto_is_a_worker_for_each_core_that_the_process_may_use(monkeypatch: py
 
 
 # Signals
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Puts the process's own handlers back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_the_first_signal_is_noted_and_a_later_one_ends_at_once(monkeypatch: pytest.MonkeyPatch, handlers: None):
-    monkeypatch.setattr(workers, "INSIST_S", 1e9)
-    with workers.StopRequest() as stop:
-        assert stop() == 0
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)  # as soon as this it is the same wish
-        assert stop() == signal.SIGTERM
-        monkeypatch.setattr(workers, "INSIST_S", 0.0)
-        with pytest.raises(Interrupted) as caught:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert caught.value.args == (signal.SIGINT,)
-        assert stop() == signal.SIGTERM
-    os.kill(os.getpid(), signal.SIGTERM)  # disturbs nothing on the way out
-
-
-def test_a_signal_that_nohup_ignores_stays_ignored_and_handlers_come_back(handlers: None):
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    before = signal.getsignal(signal.SIGINT)
-    with workers.StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert stop() == 0
-    assert signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ class JobError(RuntimeError):
 def _job(cfg: DictConfig) -> None:
     """One run; raises what `_verdict` turns into an exit status and a sentence."""
     from trpo_cli import assembly, workers
+    from trpo_cli.stopping import StopRequest
 
     context, cores = HydraConfig.get(), workers.available_cores()
     words = _words(context)
@@ -51,7 +52,7 @@ def _job(cfg: DictConfig) -> None:
         return workers.n_workers(cfg.workers, cores), plan
 
     n, plan = workers.agreed(prepare)
-    with workers.StopRequest() as stop:
+    with StopRequest() as stop:
         status = workers.run(n, lambda world: assembly.execute(plan, world, stop))
     if status:
         raise SystemExit(status)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from trpo_cli.dense import NONLINEARITIES
 from trpo_cli.distributions import FactoredCategorical
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies import NONLINEARITIES, Acting, InputMap, Linearization
+from trpo_cli.policies import Acting, InputMap, Linearization
 from trpo_cli.sims.base import Continuous, Discrete
 
 CHUNK = 64  # states at a time: their activations stay near the processor

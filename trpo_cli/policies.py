@@ -6,7 +6,7 @@ J v and Jᵀ u of Appendix C are written out on saved activations, and a chunk i
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import inf, prod
 from typing import Any, Protocol
 
@@ -14,37 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import softplus
 
+from trpo_cli.dense import CHUNK, IN_NUMPY, NONLINEARITIES, Array, by_column, outer, scratch
 from trpo_cli.distributions import DiagonalGaussian, Distribution, FactoredCategorical
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import Continuous, Discrete
 
-Array = NDArray[Any]
 Acting = Callable[[Array, NDArray[np.float32]], tuple[Array, Array]]  # obs, noise -> params, actions
-
-NARROW = 16  # columns; matrices with fewer need care to be multiplied at BLAS's full speed
-CHUNK = 4096  # states linearised at a time: the activations of one chunk stay in the second-level cache
-
-
-def tanh(z: Tensor) -> Tensor:
-    """The hyperbolic tangent, NumPy's where it can be used: seven times as fast as torch's on one core."""
-    if z.device.type != "cpu" or z.requires_grad:
-        return torch.tanh(z)
-    return torch.from_numpy(np.tanh(z.numpy()))
-
-
-# name: (f(z), f'(z) as a function of z and f(z))
-NONLINEARITIES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "softplus": (softplus, lambda z, a: torch.sigmoid(z)),
-    "tanh": (tanh, lambda z, a: 1 - a * a),
-    "relu": (torch.relu, lambda z, a: (z > 0).to(z.dtype)),
-}
-IN_NUMPY: dict[str, Callable[[Array], Array]] = {
-    "softplus": lambda z: np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0),
-    "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0),
-}
 
 
 @dataclass(frozen=True)
@@ -165,7 +141,7 @@ class MlpPolicy:
         layers = self._layers(theta)
         f, _ = NONLINEARITIES[self.nonlinearity]
         for i, (w, b) in enumerate(layers):
-            x = torch.addmm(b, x, _by_column(w)) if theta.dim() == 1 else torch.baddbmm(b, x, w)
+            x = torch.addmm(b, x, by_column(w)) if theta.dim() == 1 else torch.baddbmm(b, x, w)
             if i < len(layers) - 1:
                 x = f(x)
         return self._head(theta, x if theta.dim() == 1 else x[:, 0])
@@ -204,61 +180,36 @@ class MlpPolicy:
             inputs.append(f(z))
             slopes.append(slope(z, inputs[-1]))
         w, b = layers[-1]
-        out = torch.addmm(b, inputs[-1], _by_column(w))
+        out = torch.addmm(b, inputs[-1], by_column(w))
         n_out = out.shape[-1]
 
         def jvp(v: Tensor) -> Tensor:
             tangents = self._layers(v)
             dw, db = tangents[-1]
-            result = torch.addmm(db, inputs[-1], _by_column(dw))
+            result = torch.addmm(db, inputs[-1], by_column(dw))
             tangent = None
             for i, ((w, _), (dw, db)) in enumerate(zip(layers[:-1], tangents[:-1], strict=True)):
-                dz = torch.addmm(db, inputs[i], dw, out=_scratch(i, inputs[i + 1]))
+                dz = torch.addmm(db, inputs[i], dw, out=scratch(i, inputs[i + 1]))
                 if tangent is not None:
                     dz.addmm_(tangent, w)
                 tangent = dz.mul_(slopes[i])
             if tangent is not None:
-                result.addmm_(tangent, _by_column(layers[-1][0]))
+                result.addmm_(tangent, by_column(layers[-1][0]))
             return self._head(v, result)
 
         def vjp(u: Tensor) -> Tensor:
             result = torch.empty_like(theta)
             delta = u[:, :n_out]
             for i, (w_out, b_out) in reversed(list(enumerate(self._layers(result)))):
-                w_out.copy_(_outer(inputs[i], delta))
+                w_out.copy_(outer(inputs[i], delta))
                 torch.sum(delta, 0, keepdim=True, out=b_out)
                 if i:
-                    delta = torch.mm(delta, layers[i][0].T, out=_scratch(i - 1, inputs[i])).mul_(slopes[i - 1])
+                    delta = torch.mm(delta, layers[i][0].T, out=scratch(i - 1, inputs[i])).mul_(slopes[i - 1])
             if self._gaussian:
                 result[self._n_network :] = u[:, n_out:].sum(0)
             return result
 
         return Linearization(self._head(theta, out), jvp, vjp)
-
-
-def _by_column(w: Tensor) -> Tensor:
-    """The matrix ``[a, b]``, stored by column where it is narrow: BLAS then multiplies by it four times faster."""
-    return w if w.shape[1] >= NARROW else w.T.contiguous().T
-
-
-def _outer(x: Tensor, y: Tensor) -> Tensor:
-    """xᵀ y of x ``[m, a]`` and y ``[m, b]``; the other way round, where y is narrow, it is five times faster."""
-    return x.T @ y if y.shape[1] >= NARROW else (y.T @ x).T
-
-
-@lru_cache(maxsize=16)
-def _buffer(slot: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.empty(CHUNK, width, dtype=dtype, device=device)
-
-
-def _scratch(slot: int, like: Tensor) -> Tensor:
-    """Memory for an intermediate result of ``like``'s shape, the same at every call for this ``slot``.
-
-    Fresh memory of this size comes from the kernel page by page, at a fifth of the cost of the whole product.
-    """
-    rows, width = like.shape
-    return _buffer(slot, width, like.dtype, like.device)[:rows] if rows <= CHUNK else torch.empty_like(like)
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:

@@ -22,8 +22,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from math import inf
-from mmap import mmap
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -34,11 +32,10 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError
+from trpo_cli.errors import INTACT, ConfigError, RunError
 from trpo_cli.world import World
 
 GRACE_S = 5.0  # for the other workers to end by themselves once one has ended
-INSIST_S = 0.5  # a signal this soon after the first is the same wish: timeout(1) and torchrun send it twice
 NO_LIMIT = timedelta(days=365)  # of waiting for a worker of this machine, whose death is noticed otherwise
 PR_SET_PDEATHSIG = 1  # prctl: the kernel's signal to a process whose parent died
 
@@ -88,48 +85,6 @@ def run(n: int, body: Body) -> int:
     if under_torchrun():
         return _guarded(lambda: _in_group(body))
     return _guarded(lambda: body(World())) if n == 1 else _forked(n, body)
-
-
-class StopRequest:
-    """Signals that ask for a stop, while it is entered: the first is noted, a later one ends the command at once.
-
-    Called, it returns the noted signal's number, or 0: in the workers that are forked meanwhile too.
-    """
-
-    def __init__(self) -> None:
-        self._noted = mmap(-1, 1)  # shared with the workers
-        self._command = os.getpid()
-        self._since = inf
-        self._handlers: dict[int, Any] = {}
-
-    def __call__(self) -> int:
-        return self._noted[0]
-
-    def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-                continue  # nohup
-            self._handlers[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            # The command is on its way out once it was asked: no further signal may disturb that.
-            signal.signal(number, signal.SIG_IGN if self() else handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self._noted[0] = self._noted[0] or number
-        if os.getpid() != self._command:
-            return  # a worker, which a terminal's Ctrl-C reaches as well
-        if monotonic() - self._since > INSIST_S:
-            for taken in self._handlers:
-                signal.signal(taken, signal.SIG_IGN)
-            raise Interrupted(number)
-        if self._since == inf:
-            self._since = monotonic()
-            if speaks():
-                with suppress(OSError):  # not print, which may be at work where the signal came
-                    os.write(2, b"\nStopping after this iteration; once more stops at once.\n")
 
 
 def _guarded(work: Callable[[], int]) -> int:

@@ -7,36 +7,22 @@ bit, and a step differs from Gymnasium's, which has a warm start, by the solver'
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
-from mujoco.rollout import Rollout
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
 from trpo_cli.sims.centre_of_mass import CentreOfMass
+from trpo_cli.sims.mujoco_engine import INTEGRATORS, Engine, assets, unstable
 from trpo_cli.sims.picture import MujocoCamera
 
 _RANGES = ("healthy_height", "healthy_angle", "healthy_state")
-_INTEGRATORS = {
-    "euler": mujoco.mjtIntegrator.mjINT_EULER,
-    "rk4": mujoco.mjtIntegrator.mjINT_RK4,
-    "implicit": mujoco.mjtIntegrator.mjINT_IMPLICIT,
-    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
-}
 _NOT_NEGATIVE = ("control_cost", "alive_bonus", "impact_cost", "excluded_positions", "reset_noise")
-
-# m, rad, m/s, rad/s: no stable body gets near it. MuJoCo gives up at accelerations of 1e10, which leave velocities of
-# this order behind, so its own test of positions and velocities (1e10 too) would come a step too late.
-_UNSTABLE = 1e6
 
 
 @dataclass(frozen=True)
@@ -78,8 +64,8 @@ class Locomotion:
         _check_one_of("velocity_of", self.velocity_of, ("mass", "root"))
         _check_one_of("control_cost_unit", self.control_cost_unit, ("torque", "control"))
         _check_one_of("reset_velocity", self.reset_velocity, ("uniform", "normal"))
-        _check_one_of("integrator", self.integrator, ("model", *_INTEGRATORS))
-        _check_one_of("model", self.model, sorted(path.name for path in _assets().glob("*.xml")))
+        _check_one_of("integrator", self.integrator, ("model", *INTEGRATORS))
+        _check_one_of("model", self.model, sorted(path.name for path in assets().glob("*.xml")))
         if self.frame_skip < 1:
             raise ConfigError(f"env.frame_skip={self.frame_skip} must be >= 1")
         if self.timestep is not None and not 0 < self.timestep < math.inf:
@@ -154,20 +140,20 @@ class Locomotion:
             return Step(np.copy(states), np.zeros(0), np.zeros(0, dtype=bool))
         controls = np.minimum(np.maximum(actions, self.action_space.low), self.action_space.high)
         new_states, forces = self._engine.advance(states, controls)
-        unstable = _unstable(new_states)
-        if unstable is not None:
-            new_states[unstable] = states[unstable]
-            forces[unstable] = 0.0
+        lost = unstable(new_states)
+        if lost is not None:
+            new_states[lost] = states[lost]
+            forces[lost] = 0.0
         healthy = self._healthy(new_states)
         rewards = self._velocities(states, new_states) + self.alive_bonus * healthy
         efforts = controls * self._engine.gear if self.control_cost_unit == "torque" else actions
         rewards -= self.control_cost * np.square(efforts).sum(axis=1)
         if self.impact_cost > 0:
             rewards -= self.impact_cost * np.square(forces).sum(axis=2).mean(axis=1)
-        if unstable is None:
+        if lost is None:
             return Step(new_states, rewards, ~healthy)
-        rewards[unstable] = 0.0
-        return Step(new_states, rewards, unstable | ~healthy)
+        rewards[lost] = 0.0
+        return Step(new_states, rewards, lost | ~healthy)
 
     def render(self, states: Floats) -> NDArray[np.uint8]:
         """Pictures `[n, height, width, 3]` of ``states`` `[n, S]`, the camera beside the body; needs OpenGL."""
@@ -207,115 +193,8 @@ class Locomotion:
         return (low, high) if np.isfinite(np.concatenate([low, high])).any() else None
 
     @cached_property
-    def _engine(self) -> "_Engine":
-        return _Engine(self)
-
-
-class _Engine:
-    """The C side of one simulator: model, scratch data and buffers. Nothing a step leaves here reaches the next one."""
-
-    def __init__(self, sim: Locomotion) -> None:
-        _silence_mujoco()
-        self.model = _compile(sim)
-        self.gear: Floats = self.model.actuator_gear[:, 0].copy()
-        self._data = [mujoco.MjData(self.model)]
-        self._rollout = Rollout(nthread=0)  # workers are processes, each with one thread
-        self._n_steps = sim.frame_skip
-        self._allocate(0)
-
-    def _allocate(self, n: int) -> None:
-        model = self.model
-        n_state = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        self._models = [model] * n
-        self._start = np.empty((n, n_state))
-        self._controls = np.empty((n, self._n_steps, model.nu))
-        self._states = np.empty((n, self._n_steps, n_state))
-        self._sensors = np.empty((n, self._n_steps, model.nsensordata))
-
-    def advance(self, states: Floats, controls: Floats) -> tuple[Floats, Floats]:
-        """States `[n, S]` after the control step and the feet's normal forces `[n, frame_skip, feet]` in N during it.
-
-        The forces are those at the beginning of each simulator step (MuJoCo's sensors precede its integration); the
-        array is scratch, overwritten by the next call.
-        """
-        n = len(states)
-        if n > len(self._models):
-            self._allocate(n)
-        self._start[:n] = states
-        self._controls[:n] = controls[:, None]
-        self._rollout.rollout(
-            self._models[:n],
-            self._data,
-            self._start[:n],
-            self._controls[:n],
-            nstep=self._n_steps,
-            state=self._states[:n],
-            sensordata=self._sensors[:n],
-            skip_checks=True,
-        )
-        return self._states[:n, -1].copy(), self._sensors[:n]
-
-
-def _compile(sim: Locomotion) -> Any:
-    """The model, with a touch sensor on each foot where impacts cost something."""
-    spec = mujoco.MjSpec.from_file(str(_assets() / sim.model))
-    for name in sim.feet if sim.impact_cost > 0 else []:
-        _add_touch_sensor(spec, name)
-    with warnings.catch_warnings():  # Gymnasium's half-cheetah file uses an attribute that MuJoCo 4 calls deprecated
-        warnings.filterwarnings("ignore", message="compiler attribute 'settotalmass'")
-        model = spec.compile()
-    if sim.timestep is not None:
-        model.opt.timestep = sim.timestep
-    if sim.integrator != "model":
-        model.opt.integrator = _INTEGRATORS[sim.integrator]
-    if sim.torque_limits is not None:
-        if len(sim.torque_limits) != model.nu:
-            raise ConfigError(
-                f"env.torque_limits={list(sim.torque_limits)} must hold {model.nu} numbers, one for each joint of "
-                f"{sim.model}"
-            )
-        model.actuator_gear[:, 0] = sim.torque_limits / model.actuator_ctrlrange[:, 1]
-    # Without this flag MuJoCo puts an unstable lane back at its rest position without a word.
-    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    # One body is one island of constraints: looking for more changes nothing and costs the hopper 8% of its time.
-    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
-    return model
-
-
-def _add_touch_sensor(spec: Any, geom_name: str) -> None:
-    """Measure the normal contact forces on the body of a foot: its site is a sphere about the whole geom."""
-    geom = spec.geom(geom_name)
-    if geom is None:
-        known = ", ".join(geom.name for geom in spec.geoms if geom.name)
-        raise ConfigError(f"env.feet names the geom {geom_name!r}, which the model has not; it has {known}")
-    site = f"{geom_name}_touch"
-    # A touch sensor counts contacts of its body inside its site; contacts lie between surfaces, hence the doubling.
-    radius = 2.0 * float(np.sum(geom.size))
-    geom.parent.add_site(name=site, pos=geom.pos, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0.0, 0.0])
-    spec.add_sensor(name=site, type=mujoco.mjtSensor.mjSENS_TOUCH, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=site)
-
-
-def _assets() -> Path:
-    """Gymnasium's folder of MuJoCo models, found without importing Gymnasium."""
-    spec = find_spec("gymnasium")
-    if spec is None or spec.origin is None:
-        raise ConfigError("env.model needs Gymnasium's model files: install gymnasium")
-    return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
-
-
-def _silence_mujoco() -> None:
-    """Keep MuJoCo from writing MUJOCO_LOG.TXT where the user stands; instability is reported by `terminated`."""
-    config = mujoco.MjLogConfig.get()
-    config.logto_file = False
-    config.logto_console = False
-    config.set()
-
-
-def _unstable(states: Floats) -> NDArray[np.bool_] | None:
-    """Which of ``states`` `[n, S]` have blown up, `[n]`; None where, as nearly always, none has."""
-    if np.abs(states).max() < _UNSTABLE:  # false of NaN
-        return None
-    return ~np.all(np.abs(states) < _UNSTABLE, axis=1)
+    def _engine(self) -> Engine:
+        return Engine(self)
 
 
 def _check_one_of(name: str, value: str, choices: Sequence[str]) -> None:

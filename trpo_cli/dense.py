@@ -1,0 +1,61 @@
+"""What a fully connected layer is made of, at the speed of BLAS: nonlinearities, narrow matrices, memory used again."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import softplus
+
+Array = NDArray[Any]
+
+NARROW = 16  # columns; matrices with fewer need care to be multiplied at BLAS's full speed
+CHUNK = 4096  # states linearised at a time: the activations of one chunk stay in the second-level cache
+
+
+def tanh(z: Tensor) -> Tensor:
+    """The hyperbolic tangent, NumPy's where it can be used: seven times as fast as torch's on one core."""
+    if z.device.type != "cpu" or z.requires_grad:
+        return torch.tanh(z)
+    return torch.from_numpy(np.tanh(z.numpy()))
+
+
+# name: (f(z), f'(z) as a function of z and f(z))
+NONLINEARITIES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "softplus": (softplus, lambda z, a: torch.sigmoid(z)),
+    "tanh": (tanh, lambda z, a: 1 - a * a),
+    "relu": (torch.relu, lambda z, a: (z > 0).to(z.dtype)),
+}
+IN_NUMPY: dict[str, Callable[[Array], Array]] = {
+    "softplus": lambda z: np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0),
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+}
+
+
+def by_column(w: Tensor) -> Tensor:
+    """The matrix ``[a, b]``, stored by column where it is narrow: BLAS then multiplies by it four times faster."""
+    return w if w.shape[1] >= NARROW else w.T.contiguous().T
+
+
+def outer(x: Tensor, y: Tensor) -> Tensor:
+    """xᵀ y of x ``[m, a]`` and y ``[m, b]``; the other way round, where y is narrow, it is five times faster."""
+    return x.T @ y if y.shape[1] >= NARROW else (y.T @ x).T
+
+
+@lru_cache(maxsize=16)
+def _buffer(slot: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.empty(CHUNK, width, dtype=dtype, device=device)
+
+
+def scratch(slot: int, like: Tensor) -> Tensor:
+    """Memory for an intermediate result of ``like``'s shape, the same at every call for this ``slot``.
+
+    Fresh memory of this size comes from the kernel page by page, at a fifth of the cost of the whole product.
+    """
+    rows, width = like.shape
+    return _buffer(slot, width, like.dtype, like.device)[:rows] if rows <= CHUNK else torch.empty_like(like)
