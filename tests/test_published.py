@@ -16,12 +16,15 @@ PAPER = Path(__file__).parent.parent / "outputs/paper"
         (["figure4", "--against", "iterations"], "episodes64", "episodes64", ("figure4.csv", "figure4.md")),
         *[
             (["figure4", "--against", "iterations"], name, name, ("figure4.csv", "figure4.md"))
-            for name in ("root_velocity", "gymnasium_step", "rk4")
+            for name in ("root_velocity", "gymnasium_step", "rk4", "penalties")
         ],
         (["figure5"], "figure5", ".", ("figure5.csv", "figure5.md")),
+        (["table1"], ".", ".", ("table1.csv", "table1.md")),
+        (["table2"], "table2", ".", ("table2.csv", "table2.md")),
+        (["table3"], "figure5", ".", ("table3.csv", "table3.md")),
     ],
 )
-def test_the_published_curves_are_those_of_the_published_runs(
+def test_the_published_numbers_are_those_of_the_published_runs(
     words: list[str], runs: str, where: str, files: tuple[str, ...], tmp_path: Path
 ):
     target, *options = words
