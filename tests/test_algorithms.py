@@ -6,8 +6,9 @@ import torch
 from toys import Echo, Point, mlp, single, trpo, vine
 
 from trpo_cli.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
+from trpo_cli.episodes import run_paths
 from trpo_cli.optimizers.cem import Cem
-from trpo_cli.samplers import Sampler, run_paths
+from trpo_cli.samplers import Sampler
 from trpo_cli.seeding import generator
 from trpo_cli.world import World
 

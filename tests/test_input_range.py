@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from toys import Array, Echo, Point, mlp
 
+from trpo_cli.episodes import policy_noise
 from trpo_cli.input_range import input_map
 from trpo_cli.policies import InputMap, Mlp
 from trpo_cli.rollouts import PolicyActor, rollout
-from trpo_cli.samplers import policy_noise
 from trpo_cli.seeding import generator, generators
 from trpo_cli.sims.base import Simulator
 

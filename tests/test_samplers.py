@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 from toys import Array, Chain, Echo, Point, mlp, scripted, single, vine
 
+from trpo_cli.episodes import episode_stats, policy_noise, run_paths
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies import MlpPolicy
-from trpo_cli.samplers import episode_stats, policy_noise, run_paths
 from trpo_cli.seeding import generators
 from trpo_cli.world import World
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toys import Echo, mlp
 
-from trpo_cli.samplers import policy_noise
+from trpo_cli.episodes import policy_noise
 from trpo_cli.seeding import PURPOSES, generator, generators
 
 

@@ -14,9 +14,9 @@ from toys import Echo, cartpole, mlp, single, trpo, vine
 
 from trpo_cli.algorithms import PolicyUpdate, PopulationSearch
 from trpo_cli.batch import surrogate_gradient
+from trpo_cli.episodes import policy_noise, run_paths
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix
-from trpo_cli.samplers import policy_noise, run_paths
 from trpo_cli.seeding import generators
 from trpo_cli.workers import run
 from trpo_cli.world import World, first_until

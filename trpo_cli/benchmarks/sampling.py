@@ -11,7 +11,7 @@ from mujoco.rollout import Rollout
 
 from trpo_cli.benchmarks.measure import Row, in_turns, on_cores, pairs, seconds, seconds_of_all
 from trpo_cli.benchmarks.tasks import SEED, Parts, parts
-from trpo_cli.samplers import run_paths
+from trpo_cli.episodes import run_paths
 from trpo_cli.world import World
 
 ALL_CORES, ONE_CORE = 0.9, 0.85  # targets, as fractions of the open-loop rate
