@@ -1,5 +1,6 @@
 """What stands under outputs/paper is what the reports make of the runs that stand there too."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,11 @@ def test_the_published_numbers_are_those_of_the_published_runs(
     assert main([target, str(PAPER / "runs" / runs), "--out", str(tmp_path), *options]) == 0
     for name in files:
         assert (tmp_path / name).read_text() == (PAPER / where / name).read_text()
+
+
+def test_nothing_published_names_a_place_on_the_machine_that_made_it():
+    texts = (path for path in PAPER.rglob("*") if path.suffix in {".json", ".jsonl", ".yaml", ".csv", ".md"})
+    named = [
+        str(path.relative_to(PAPER)) for path in texts if re.search(r"[\"' ]/(tmp|work|home|root)/", path.read_text())
+    ]
+    assert not named
