@@ -166,8 +166,14 @@ def test_the_command_writes_the_file_and_says_the_mean(run: Path, tmp_path: Path
     written = json.loads(out.read_text())
     assert status == 0 and errors == "" and written == score(run)
     assert output.startswith(f"return {written['return_mean']:.6g} ± ") and output.endswith(f"; written to {out}\n")
-    command(f"run={run}", "episodes=2", "greedy=true")
-    assert json.loads((run / "evaluation.json").read_text())["greedy"] is True
+
+
+def test_who_plays_names_the_file(run: Path, command: Any):
+    for words, name in (([], "evaluation.json"), (["greedy=true"], "evaluation_greedy.json")):
+        command(f"run={run}", "episodes=2", *words)
+        assert json.loads((run / name).read_text())["greedy"] is bool(words)
+    assert json.loads((run / "evaluation.json").read_text())["greedy"] is False
+    assert Request(run=str(run), random=True).json == run / "evaluation_random.json"
 
 
 def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch):

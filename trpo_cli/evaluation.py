@@ -38,7 +38,7 @@ MEANING = {
     "episodes": "how many whole episodes to play",
     "greedy": "true: the policy's most likely action; false: actions drawn from it, as in training",
     "seed": "of first states and actions; they are none that the run was trained on, whatever its seed",
-    "out": "JSON file with the score and every return; evaluation.json in the run directory unless given",
+    "out": "JSON file with score and returns; null: evaluation[_greedy|_random].json in the run directory",
     "video": "MP4 file to film the first episodes in",
     "video_episodes": "how many of them",
     "random": "true: chance plays, every action equally likely, not the policy; for discrete actions",
@@ -60,7 +60,8 @@ class Request:
 
     @property
     def json(self) -> Path:
-        return Path(self.out) if self.out else Path(self.run) / "evaluation.json"
+        who = "_random" if self.random else "_greedy" if self.greedy else ""
+        return Path(self.out) if self.out else Path(self.run) / f"evaluation{who}.json"
 
 
 def usage() -> str:
