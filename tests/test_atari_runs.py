@@ -35,9 +35,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     place = executed(planned(*single))
     executed(planned(*vine))
-    for name, words in (("evaluation", {}), ("evaluation_random", {"random": True})):
-        found = evaluate(Request(run=str(place), episodes=3, **words))  # type: ignore[arg-type]
-        (place / f"{name}.json").write_text(json.dumps(found))
+    for random in (False, True):
+        request = Request(run=str(place), episodes=3, random=random)
+        request.json.write_text(json.dumps(evaluate(request)))
     return outputs / "figure5"
 
 

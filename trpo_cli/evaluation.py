@@ -59,9 +59,13 @@ class Request:
     random: bool = False
 
     @property
+    def player(self) -> str:
+        return "random" if self.random else "greedy" if self.greedy else "stochastic"
+
+    @property
     def json(self) -> Path:
-        who = "_random" if self.random else "_greedy" if self.greedy else ""
-        return Path(self.out) if self.out else Path(self.run) / f"evaluation{who}.json"
+        name = "evaluation.json" if self.player == "stochastic" else f"evaluation_{self.player}.json"
+        return Path(self.out) if self.out else Path(self.run) / name
 
 
 def usage() -> str:
@@ -220,9 +224,9 @@ def main(words: list[str]) -> None:
     except OSError as error:
         raise RunError(f"cannot write to {request.json}: {error.strerror}") from error
     spread = "" if result["return_standard_error"] is None else f" ± {result['return_standard_error']:.4g}"
-    how = "greedy" if request.greedy else "random" if request.random else "stochastic"
     print(
-        f"return {result['return_mean']:.6g}{spread} (mean ± standard error of {result['episodes']} {how} episodes), "
+        f"return {result['return_mean']:.6g}{spread} "
+        f"(mean ± standard error of {result['episodes']} {request.player} episodes), "
         f"score {result['score']:.4g}, length {result['length_mean']:.1f}; written to {request.json}"
         + (f", film to {request.video}" if request.video else "")
     )

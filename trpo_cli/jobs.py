@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trpo_cli.reports.table1 import EVALUATION, RANDOM
+
 TASKS = ("cartpole", "swimmer", "hopper", "walker")
 # Panel: the methods that the paper's Figure 4 shows there, as overrides.
 METHODS = {
@@ -125,7 +127,7 @@ class Evaluation:
 
     @property
     def _out(self) -> Path:
-        return self.run_directory / ("evaluation_random.json" if self.random else "evaluation.json")
+        return self.run_directory / (RANDOM if self.random else EVALUATION)
 
     def run(self) -> int:
         """Evaluate what has not been, or has been trained further since; the exit status."""
