@@ -100,6 +100,20 @@ def test_candidates_depend_on_seed_and_iteration():
     assert not np.isin(asked[0], asked[2:]).any()
 
 
+def test_an_iteration_tells_the_next_how_long_an_episode_is():
+    told: list[float] = []
+
+    def sampler(*words: object) -> object:
+        told.append(words[-1])  # type: ignore[arg-type]
+        return single()(*words)  # type: ignore[arg-type]
+
+    algorithm = PolicyUpdate(POINT, mlp(POINT), sampler, trpo(), 0)  # type: ignore[arg-type]
+    state, row = algorithm.iterate(algorithm.initial(), 0, WORLD)
+    algorithm.iterate(state, 1, WORLD)
+    algorithm.iterate({"theta": state["theta"]}, 1, WORLD)  # a checkpoint from before this was kept
+    assert np.isnan([told[0], told[2]]).all() and told[1] == pytest.approx(row["collect/episode_length"])
+
+
 def test_every_candidate_is_scored_by_one_episode_in_its_own_lane():
     policy, algorithm = mlp(ECHO), watched()
     state, row = algorithm.iterate(algorithm.initial(), 2, WORLD)

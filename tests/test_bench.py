@@ -139,7 +139,7 @@ def test_a_policy_acts_in_numpy_as_it_does_in_torch(nonlinearity: str):
     actions = policy.dist.sample(params, torch.from_numpy(noise))
     for found, expected in zip(acting(obs, noise), (params, actions), strict=True):
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-12, atol=1e-14)
-    assert isinstance(policy.dist, DiagonalGaussian) and replace(policy, device="cuda").acting(theta) is None
+    assert isinstance(policy.dist, DiagonalGaussian)
 
 
 def test_derivatives():

@@ -26,7 +26,6 @@ SMALL = ConvPolicy(
     InputMap(np.array([128.0]), np.array([128.0])),
     0.7,
     1.0,
-    "cpu",
 )
 
 
@@ -49,7 +48,7 @@ def by_modules(policy: ConvPolicy, theta: torch.Tensor, obs: torch.Tensor) -> to
 
 
 def test_the_papers_network_has_33500_parameters():
-    policy = atari().build((4, 52, 40), JOYSTICK, "cpu")
+    policy = atari().build((4, 52, 40), JOYSTICK)
     assert policy.n_parameters == 33_500
     assert [s for s in policy._shapes if len(s) != 1] == [(16, 4, 4, 4), (16, 16, 4, 4), (1408, 20), (20, 8)]
 
@@ -128,7 +127,7 @@ def test_tasks_it_cannot_play_are_refused_in_a_sentence(
     shape: tuple[int, ...], actions: Discrete | Continuous, sentence: str
 ):
     with pytest.raises(ConfigError, match=sentence):
-        atari().build(shape, actions, "cpu")
+        atari().build(shape, actions)
 
 
 @pytest.mark.parametrize(

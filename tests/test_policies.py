@@ -129,7 +129,7 @@ def test_the_shipped_policies_have_as_many_parameters_as_the_papers(env: str, n_
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", [f"env={env}"])
     sim = build(cfg.env, "env")
-    policy = build(cfg.policy, "policy").build(sim.obs_shape, sim.action_space, "cpu")
+    policy = build(cfg.policy, "policy").build(sim.obs_shape, sim.action_space)
     assert policy.n_parameters == n_parameters == len(policy.initial(np.random.default_rng(0)))
 
 
@@ -152,7 +152,7 @@ def test_the_precision_is_that_of_everything_the_policy_gives_out():
 
 def test_the_outputs_fit_the_action_space():
     box, choices = Continuous(-np.ones(3), np.ones(3)), Discrete((3, 2))
-    gaussian, factored = (Mlp(**NUMBERS).build((2, 5), space, "cpu") for space in (box, choices))
+    gaussian, factored = (Mlp(**NUMBERS).build((2, 5), space) for space in (box, choices))
     assert gaussian.sizes == (10, 4, 3) and gaussian.n_parameters == 11 * 4 + 5 * 3 + 3
     assert factored.sizes == (10, 4, 5) and factored.n_parameters == 11 * 4 + 5 * 5
 
@@ -184,4 +184,4 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: Any, named: 
 
 def test_an_input_scale_of_another_length_than_the_observation_is_refused():
     with pytest.raises(ConfigError, match=r"policy\.input_scale has 2 numbers and the observation 3"):
-        Mlp(**{**NUMBERS, "input_scale": [1.0, 2.0]}).build((3,), Discrete((2,)), "cpu")
+        Mlp(**{**NUMBERS, "input_scale": [1.0, 2.0]}).build((3,), Discrete((2,)))

@@ -17,8 +17,9 @@ from matplotlib.image import imread
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.report import _parser, main
-from trpo_cli.reports import compare, figure4, theory
+from trpo_cli.reports import compare, figure4, table3, theory
 from trpo_cli.reports.curves import best_of_sweeps, curves, mean_and_error
+from trpo_cli.reports.records import records
 from trpo_cli.reports.runs import find_runs, flat
 
 MakeRun = Callable[..., Path]
@@ -111,6 +112,27 @@ def test_a_run_is_read_with_its_task_method_seed_and_rows(make_run: MakeRun):
 )
 def test_methods_are_named_as_in_the_published_csv(make_run: MakeRun, directory: str, method: str):
     assert only(find_runs([make_run(method=directory)])).method == method
+
+
+def test_a_run_continued_elsewhere_names_both_machines_and_times_each_by_itself(make_run: MakeRun):
+    directory = make_run(scores=[1.0, 2.0, 3.0, 4.0])
+    description = json.loads((directory / "run.json").read_text()) | {
+        "command": "trpo-train seed=0",
+        "commit": "a" * 40,
+    }
+    elsewhere = {"iteration": 3, "workers": 16, "cores": 16, "device": "Some GPU", "command": "trpo-train device=cuda"}
+    (directory / "run.json").write_text(json.dumps(description | {"continued": [elsewhere]}))
+    rows = [json.loads(line) for line in (directory / "progress.jsonl").read_text().splitlines()]
+    for row, seconds in zip(rows, (60.0, 120.0, 180.0, 190.0), strict=True):
+        row["time_s"] = seconds
+    (directory / "progress.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = only(curves(find_runs([directory])))
+    assert [(part.rows, part.info["workers"]) for part in found.runs[0].parts] == [(range(3), 1), (range(3, 4), 16)]
+    line = records([found]).splitlines()[-1]
+    assert "`trpo-train`, then `trpo-train device=cuda`" in line and line.count("a" * 10) == 1
+    assert "Some CPU, 1 workers, Some CPU, 16 workers and one Some GPU" in line
+    assert table3._seconds(found) == "60 / 10" and table3._workers(found) == "1 workers / 16 workers and one Some GPU"
+    assert table3._hours_on_many_cores(found) == "0.5 / 1.4"  # 500 · 60 s / 16 and 500 · 10 s
 
 
 def test_a_row_cut_off_in_the_middle_is_not_a_row(make_run: MakeRun):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.rundir import PROGRESS, differences, take_lock
+from trpo_cli.rundir import PROGRESS, continued, differences, take_lock
 from trpo_cli.runlog import RunLog
 
 IDENTITY: dict[str, Any] = {"seed": 0, "optimizer": {"name": "trpo", "kl_limit": 0.01}, "sizes": (30, 30)}
@@ -118,6 +118,19 @@ def test_continuing_elsewhere_is_said(tmp_path: Path) -> None:
     with opened(tmp_path, versions={"torch": "2.13"}, cores=2) as log:
         assert log.messages == ["Since this run began: versions.torch was 2.12, is 2.13."]
     assert differences({"a": 1, "b": 2}, {"a": 1}) == []
+
+
+def test_run_json_tells_which_rows_were_computed_where() -> None:
+    first = {"cores": 2, "commit": "a", "identity": {"seed": 0}}
+    assert continued(first, {"cores": 2, "commit": "a"}, 5) == first
+    second = continued(first, {"cores": 16, "commit": "a"}, 5)
+    assert second == first | {"continued": [{"iteration": 5, "cores": 16}]}
+    assert continued(second, {"cores": 16, "commit": "a"}, 7) == second  # nothing has changed since
+    third = continued(second, {"cores": 2, "commit": "b"}, 7)
+    assert third["continued"] == [{"iteration": 5, "cores": 16}, {"iteration": 7, "cores": 2, "commit": "b"}]
+    assert continued(third, {"cores": 16, "commit": "a"}, 6) == second  # rows 6 and on are cut off
+    assert continued(third, {"cores": 2, "commit": "a"}, 4) == first
+    assert continued(third, {"cores": 4, "commit": "c"}, 0) == first | {"cores": 4, "commit": "c"}
 
 
 def test_the_lock_names_the_command_and_not_its_worker(tmp_path: Path) -> None:

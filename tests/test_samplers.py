@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from math import sqrt
+from math import nan, sqrt
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from toys import Array, Chain, Echo, Point, mlp, scripted, single, vine
 from trpo_cli.episodes import episode_stats, policy_noise, run_paths
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies import MlpPolicy
+from trpo_cli.samplers import SinglePath, Vine
 from trpo_cli.seeding import generators
 from trpo_cli.world import World
 
@@ -128,6 +129,20 @@ def test_a_budget_of_steps_is_met_by_the_fewest_whole_episodes(budget: int):
         return table[np.lexsort(table.T)]
 
     np.testing.assert_allclose(rows(batch), rows(exact))
+
+
+@pytest.mark.parametrize("sampler", [single(steps_per_iteration=137), vine(trunk_steps=40)], ids=["single", "vine"])
+def test_what_is_expected_of_an_episode_decides_what_is_dropped_and_nothing_else(sampler: SinglePath | Vine):
+    batches, steps = [], []
+    for expected in (nan, 0.5, 3.0, 1e6):
+        batch, found = sampler(ECHO, ECHO_POLICY, ECHO_THETA, 3, 2, WORLD, expected)
+        order = np.lexsort(np.column_stack([batch.obs, batch.advantages]).T)
+        batches.append([x[order] for x in (batch.obs, batch.actions.numpy(), batch.advantages.numpy())])
+        steps.append(found["collect/sim_steps"])
+    for other in batches[1:]:
+        for ours, theirs in zip(batches[0], other, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert steps[1] > max(steps[2:])  # the shorter the episodes are taken to be, the more of them
 
 
 def test_any_budget_gives_finite_advantages_of_at_least_two_paths():

@@ -108,7 +108,7 @@ def mlp(sim: Simulator, hidden_sizes: tuple[int, ...] = (), nonlinearity: str = 
     numbers = {"precision": "float64", "input_scale": "none", "input_clip": float("inf")} | changes
     config = _shipped("policy/mlp", hidden_sizes=list(hidden_sizes), nonlinearity=nonlinearity, **numbers)
     assert isinstance(config, Mlp)
-    return config.build(sim.obs_shape, sim.action_space, "cpu")
+    return config.build(sim.obs_shape, sim.action_space)
 
 
 def trpo(**changes: Any) -> TrustRegion:

@@ -1,6 +1,7 @@
 """One point of a learning curve to the next: an update from a batch, or a generation of a search."""
 
 from dataclasses import dataclass
+from math import nan
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from trpo_cli.samplers import Sampler
 from trpo_cli.seeding import generator, generators
 from trpo_cli.sims.base import Simulator
 from trpo_cli.world import World
+
+LENGTH = "episode_length"  # in an update's state: steps of the last batch's mean episode, NaN before the first
 
 State = dict[str, Any]  # "theta" [D] and what else the algorithm needs to go on: tensors by name
 Row = dict[str, Any]  # numbers, strings, and tuples of numbers: a distribution
@@ -38,16 +41,19 @@ class PolicyUpdate:
     seed: int
 
     def initial(self) -> State:
-        return {"theta": self.policy.initial(generator(self.seed, "initial_policy"))}
+        return {"theta": self.policy.initial(generator(self.seed, "initial_policy")), LENGTH: torch.tensor(nan)}
 
     def iterate(self, state: State, iteration: int, world: World) -> tuple[State, Row]:
         theta, start = state["theta"], perf_counter()
-        batch, stats = self.sampler(self.sim, self.policy, theta, self.seed, iteration, world)
+        # Simulators are on the processor, and small batches of lanes are decided faster there than sent elsewhere.
+        expected = float(state.get(LENGTH, nan))
+        batch, stats = self.sampler(self.sim, self.policy, theta.cpu(), self.seed, iteration, world, expected)
         collected = perf_counter()
         rng = generator(self.seed, "fisher_sample", iteration)
-        updated = self.optimizer(self.policy, theta, batch, rng, world)
+        updated = self.optimizer(self.policy, theta, batch.to(theta.device), rng, world)
         times = {"time/collect_s": collected - start, "time/update_s": perf_counter() - collected}
-        return {"theta": updated.theta}, stats | updated.stats | times
+        length = torch.tensor(stats["collect/episode_length"])
+        return {"theta": updated.theta, LENGTH: length}, stats | updated.stats | times
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class PopulationSearch:
 
     def initial(self) -> State:
         theta = self.policy.initial(generator(self.seed, "initial_policy"))
-        return _state(self.search.start(theta.double().cpu().numpy()), self.search, theta)
+        return _state(self.search.start(theta.double().numpy()), self.search, theta)
 
     def iterate(self, state: State, iteration: int, world: World) -> tuple[State, Row]:
         start = perf_counter()

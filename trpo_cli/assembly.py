@@ -46,6 +46,7 @@ class Plan:
     policy: Network  # its inputs not yet mapped
     sampler: Sampler
     optimizer: Any  # an Optimizer or a Search
+    device: str  # that updates are computed on
     seed: int
     iterations: int
     checkpoint_every: int
@@ -86,7 +87,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
             "use sampler=single"
         )
     require_read(cfg, choices, overrides, (sim, network, sampler), isinstance(optimizer, Cem | Cma))
-    policy = network.build(sim.obs_shape, sim.action_space, _device(config["device"]))
+    policy = network.build(sim.obs_shape, sim.action_space)
     if isinstance(optimizer, Cem | Cma):
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
     return Plan(
@@ -99,6 +100,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
+        device=_device(config["device"]),
         seed=config["seed"],
         iterations=config["iterations"],
         checkpoint_every=config["checkpoint_every"],
@@ -139,6 +141,10 @@ def _device(name: str) -> str:
     return name
 
 
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
+
+
 def execute(plan: Plan, world: World, asked: Callable[[], int]) -> int:
     """Train in this worker; the leader opens, writes and ends the run directory. Returns the exit status.
 
@@ -146,6 +152,8 @@ def execute(plan: Plan, world: World, asked: Callable[[], int]) -> int:
     0: finished. 128 + n: stopped in order by signal n, the last state saved. Else: refused by the leader.
     """
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # ten bits are too few to hold a KL to its limit
+    torch.backends.cudnn.deterministic = True  # a resumed run repeats an uninterrupted one
     if not world.leads:
         start: Progress | int = world.from_leader(0)
         if isinstance(start, int):
@@ -176,6 +184,7 @@ def _open(plan: Plan, world: World) -> RunLog:
         "command": plan.command,
         "options": plan.options,
         "workers": world.size,
+        "device": _device_name(plan.device),
         "n_parameters": plan.policy.n_parameters,
         "obs_dim": int(np.prod(plan.sim.obs_shape)),
         "state_dim": plan.sim.n_state,
@@ -252,7 +261,7 @@ def _train(
     inputs = {key: progress.state[key] for key in ("input_centre", "input_half_range")}
     policy = mapped(plan.policy, inputs["input_centre"].numpy(), inputs["input_half_range"].numpy())
     state = {key: value for key, value in progress.state.items() if key not in inputs}
-    state["theta"] = state["theta"].to(policy.device)
+    state["theta"] = state["theta"].to(plan.device)
     if recorder is not None:
         recorder.constants = inputs
     return train(

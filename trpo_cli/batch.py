@@ -5,13 +5,14 @@ run over chunks of states and over workers; nothing is held for the whole batch 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trpo_cli.dense import at_a_time
 from trpo_cli.distributions import Distribution
 from trpo_cli.policies import Policy, chunks
 from trpo_cli.world import World
@@ -39,8 +40,8 @@ class Batch:
     paths: Paths | None = None  # None for a vine, whose states come from no one episode
 
     def chunks(self, size: int) -> Iterator["Batch"]:
-        """The batch in pieces of at most ``size`` states."""
-        for s in chunks(len(self.old), size):
+        """The batch in pieces of at most ``size`` states; an accelerator takes more at a time."""
+        for s in chunks(len(self.old), at_a_time(size, self.old.device)):
             yield self.rows(s)
 
     def rows(self, s: slice | NDArray[np.intp]) -> "Batch":
@@ -55,6 +56,11 @@ class Batch:
             self.n_states,
             self.paths and Paths(self.paths.episode[s], self.paths.returns),
         )
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its tensors on ``device``; observations follow a chunk at a time."""
+        tensors = {name: getattr(self, name).to(device) for name in ("old", "actions", "advantages", "log_q")}
+        return replace(self, **tensors)
 
 
 def importance(dist: Distribution, params: Tensor, b: Batch) -> Tensor:

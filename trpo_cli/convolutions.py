@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from trpo_cli.dense import NONLINEARITIES
+from trpo_cli.dense import NONLINEARITIES, at_a_time
 from trpo_cli.distributions import FactoredCategorical
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies import Acting, InputMap, Linearization
@@ -47,7 +47,6 @@ class ConvPolicy:
     input_map: InputMap
     output_norm: float  # of each output column of the initial weights
     hidden_norm: float  # of each filter and of each hidden column
-    device: str
 
     chunk_size = CHUNK
     dtype = torch.float32
@@ -82,7 +81,7 @@ class ConvPolicy:
             fan_in = tuple(range(1, len(shape))) if len(shape) == 4 else (0,)
             norm = np.sqrt((w**2).sum(fan_in, keepdims=True))
             parts.append((w / norm * (self.output_norm if i == last else self.hidden_norm)).ravel())
-        return torch.as_tensor(np.concatenate(parts), dtype=torch.float32, device=self.device)
+        return torch.as_tensor(np.concatenate(parts), dtype=torch.float32)
 
     def tensor(self, obs: NDArray[np.generic]) -> Tensor:
         """Observations as bytes ``[n, channels, rows, columns]``, from such or from references to single frames."""
@@ -90,7 +89,7 @@ class ConvPolicy:
             frames: list[NDArray[np.uint8]] = obs.ravel().tolist()
             obs = np.stack(frames) if frames else np.zeros(0, np.uint8)
         pixels = torch.from_numpy(np.ascontiguousarray(obs, np.uint8))
-        images = pixels.view(-1, *self.obs_shape).to(self.device)
+        images = pixels.view(-1, *self.obs_shape)
         return images.contiguous(memory_format=torch.channels_last)  # in which convolutions go back twice as fast
 
     def _scaled(self, pixels: Tensor) -> Tensor:
@@ -110,8 +109,9 @@ class ConvPolicy:
         """θ ``[D]`` on bytes ``[m, …]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, …]`` -> ``[Q, P]``, row by row."""
         if theta.dim() > 1:
             each = [self.params(row, image[None]) for row, image in zip(theta, obs, strict=True)]
-            return torch.cat(each) if each else torch.zeros(0, self.dist.n_params, device=self.device)
-        return torch.cat([self._forward(theta, piece)[-1] for piece in obs.split(self.chunk_size)])
+            return torch.cat(each) if each else theta.new_zeros(0, self.dist.n_params)
+        pieces = obs.split(at_a_time(self.chunk_size, theta.device))
+        return torch.cat([self._forward(theta, piece.to(theta.device))[-1] for piece in pieces])
 
     def _forward(self, theta: Tensor, pixels: Tensor) -> list[Tensor]:
         """Every layer's activations, the logits last."""
@@ -131,6 +131,7 @@ class ConvPolicy:
 
     def linearize(self, theta: Tensor, obs: Tensor) -> Linearization:
         """The policy on bytes ``[m, …]``, with J v and Jᵀ u on activations saved once."""
+        obs = obs.to(theta.device)
         activations = self._forward(theta, obs)
         layers = self._layers(theta)
         slope = TIMES_SLOPE[self.nonlinearity]
@@ -211,7 +212,7 @@ class Conv:
         if not abs(self.input_centre) < inf:
             raise ConfigError(f"policy.input_centre={self.input_centre} must be a finite number")
 
-    def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete, device: str) -> ConvPolicy:
+    def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete) -> ConvPolicy:
         """The policy for images of this shape and this action space."""
         if len(obs_shape) != 3:
             raise ConfigError(
@@ -238,5 +239,4 @@ class Conv:
             InputMap(np.array([self.input_centre]), np.array([self.input_half_range])),
             self.output_norm,
             self.hidden_norm,
-            device,
         )

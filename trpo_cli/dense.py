@@ -14,6 +14,7 @@ Array = NDArray[Any]
 
 NARROW = 16  # columns; matrices with fewer need care to be multiplied at BLAS's full speed
 CHUNK = 4096  # states linearised at a time: the activations of one chunk stay in the second-level cache
+ON_ACCELERATOR = 8192  # the same on any other device, which fewer states would leave waiting for the next call
 
 
 def tanh(z: Tensor) -> Tensor:
@@ -34,6 +35,11 @@ IN_NUMPY: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
 }
+
+
+def at_a_time(size: int, device: torch.device) -> int:
+    """States to take at a time on ``device``, where ``size`` is what suits a processor's cache."""
+    return size if device.type == "cpu" else max(size, ON_ACCELERATOR)
 
 
 def by_column(w: Tensor) -> Tensor:

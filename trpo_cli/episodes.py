@@ -1,6 +1,6 @@
 """Whole episodes of a policy, shared among the workers: a number of them, or as many as a budget of steps pays for."""
 
-from math import ceil, inf
+from math import ceil, inf, isnan, nan
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from trpo_cli.sims.base import Simulator
 from trpo_cli.world import World, first_until
 
 RETURNS = "collect/episode_returns"  # of every episode, which TensorBoard shows as a histogram
-LONG_EPISODE = 1000  # steps; what the first wave of a budget expects at most, or a 16th of the budget if that is more
+LONG_EPISODE = 1000  # steps; what is expected at most where nothing is known, or a 16th of the budget if that is more
+SURPLUS = 1.05  # episodes of a wave, of those expected to do: a second wave, of a few, takes as long as a whole one
 
 Stats = dict[str, Any]  # numbers, and tuples of them: a distribution
 
@@ -55,8 +56,11 @@ def run_budget(
     step_limit: int,
     world: World,
     keep_states: bool = False,
+    expected_length: float = nan,
 ) -> tuple[Rollout, int]:
     """This worker's share of the first episodes, ``least`` or more, whose steps reach ``budget``.
+
+    expected_length: steps of an episode, as far as is known beforehand; it decides what is dropped, not what is kept
 
     Also returns the steps that all workers simulated in episodes beyond the budget, which are dropped.
     """
@@ -64,9 +68,12 @@ def run_budget(
     n_lanes = steps = dropped = 0
     while steps < budget:
         # As many lanes as the mean length so far says are missing: the same waves for any number of workers.
-        guess = min(step_limit, max(LONG_EPISODE, budget // 16))
-        mean_length = steps / n_lanes if n_lanes else guess
-        wave = max(ceil((budget - steps) / mean_length), least - n_lanes)
+        mean_length = steps / n_lanes if n_lanes else expected_length
+        if isnan(mean_length):
+            wave = ceil(budget / min(step_limit, max(LONG_EPISODE, budget // 16)))
+        else:
+            wave = ceil(SURPLUS * (budget - steps) / mean_length)
+        wave = max(wave, least - n_lanes)
         share = world.share(wave)
         mine = range(n_lanes + share.start, n_lanes + share.stop)
         part = run_paths(sim, policy, theta, seed, iteration, mine, step_limit, keep_states)

@@ -125,7 +125,7 @@ def trained(run: Path) -> tuple[Simulator, Network, torch.Tensor, DictConfig, in
     checkpoint = _checkpoint(run)
     state = checkpoint["state"]
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
-    policy = network.build(sim.obs_shape, sim.action_space, "cpu")
+    policy = network.build(sim.obs_shape, sim.action_space)
     policy = mapped(policy, state["input_centre"].numpy(), state["input_half_range"].numpy())
     return sim, policy, state["theta"], cfg, checkpoint["iteration"]
 

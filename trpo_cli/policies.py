@@ -1,7 +1,8 @@
 """Networks from observations to distribution parameters (Section 8.1, Figure 3, Appendix D).
 
-Parameters θ are one flat array that is passed in. A policy is linearised a chunk of states at a time: the products
-J v and Jᵀ u of Appendix C are written out on saved activations, and a chunk is small enough to stay in the cache.
+Parameters θ are one flat array that is passed in, and results are on its device. A policy is linearised a chunk of
+states at a time: the products J v and Jᵀ u of Appendix C are written out on saved activations, and a chunk is small
+enough to stay in the cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -75,7 +76,6 @@ class MlpPolicy:
     output_norm: float  # of each output column of the initial weights
     hidden_norm: float  # of each hidden column
     dtype: torch.dtype
-    device: str
 
     chunk_size = CHUNK
 
@@ -101,12 +101,12 @@ class MlpPolicy:
             parts += [(w * norm / np.linalg.norm(w, axis=0)).ravel(), np.zeros(b)]
         if self._gaussian:
             parts.append(np.full(self.dist.action_size, np.log(self.initial_std)))
-        return torch.as_tensor(np.concatenate(parts), dtype=self.dtype, device=self.device)
+        return torch.as_tensor(np.concatenate(parts), dtype=self.dtype)
 
     def tensor(self, obs: NDArray[np.generic]) -> Tensor:
-        """Observations ``[..., O]`` as the network takes them in: scaled, in its precision, on its device."""
+        """Observations ``[..., O]`` as the network takes them in: scaled, and in its precision."""
         shift, scale = self._affine
-        x = torch.addcmul(shift, torch.from_numpy(obs).to(self.device, self.dtype), scale)
+        x = torch.addcmul(shift, torch.from_numpy(obs).to(self.dtype), scale)
         return x if self.input_map.clip == inf else x.clamp_(-self.input_map.clip, self.input_map.clip)
 
     @cached_property
@@ -114,7 +114,7 @@ class MlpPolicy:
         """The input map as (shift, scale): x -> shift + scale · x."""
         scale = 1 / self.input_map.half_range
         maps = (-self.input_map.centre * scale, scale)
-        return tuple(torch.as_tensor(m, dtype=self.dtype, device=self.device) for m in maps)  # type: ignore[return-value]
+        return tuple(torch.as_tensor(m, dtype=self.dtype) for m in maps)  # type: ignore[return-value]
 
     def _layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views of θ ``[..., D]`` as (weights ``[..., a, b]``, biases ``[..., 1, b]``)."""
@@ -137,6 +137,7 @@ class MlpPolicy:
 
     def params(self, theta: Tensor, obs: Tensor) -> Tensor:
         """θ ``[D]`` on scaled obs ``[m, O]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, O]`` -> ``[Q, P]``, row by row."""
+        obs = obs.to(theta.device)
         x = obs if theta.dim() == 1 else obs[:, None]
         layers = self._layers(theta)
         f, _ = NONLINEARITIES[self.nonlinearity]
@@ -150,9 +151,9 @@ class MlpPolicy:
         """What a rollout does with θ ``[D]``, in NumPy: ``params`` and ``dist.sample`` of raw obs ``[n, O]``.
 
         Each simulator step drives torch out of the processor's caches, and getting it back takes five times as long as
-        all of this. None where torch has to do it: discrete actions, or another device.
+        all of this. None where torch has to do it: discrete actions.
         """
-        if not self._gaussian or self.device != "cpu":
+        if not self._gaussian:
             return None
         shift, scale = (m.numpy() for m in self._affine)
         *hidden, (w_out, b_out) = [(w.numpy(), b.numpy()) for w, b in self._layers(theta)]
@@ -172,7 +173,7 @@ class MlpPolicy:
 
     def linearize(self, theta: Tensor, obs: Tensor) -> Linearization:
         """The policy on scaled obs ``[m, O]``, with J v and Jᵀ u on activations saved once."""
-        layers = self._layers(theta)
+        obs, layers = obs.to(theta.device), self._layers(theta)
         f, slope = NONLINEARITIES[self.nonlinearity]
         inputs, slopes = [obs], []
         for w, b in layers[:-1]:
@@ -254,7 +255,7 @@ class Mlp:
         if self.precision not in ("float32", "float64"):
             raise ConfigError(f"policy.precision={self.precision} must be float32 or float64")
 
-    def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete, device: str) -> MlpPolicy:
+    def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete) -> MlpPolicy:
         """The policy for observations of this shape and this action space; its input map is a clip alone."""
         if len(obs_shape) == 3:
             raise ConfigError(
@@ -282,5 +283,4 @@ class Mlp:
             self.output_norm,
             self.hidden_norm,
             dtype,
-            device,
         )

@@ -50,7 +50,7 @@ class PolicyActor:
         params = self.policy.params(theta, self.policy.tensor(obs))
         dist = self.policy.dist
         actions = dist.mode(params) if self.greedy else dist.sample(params, torch.from_numpy(noise).to(params))
-        return params.cpu().numpy(), actions.cpu().numpy()
+        return params.numpy(), actions.numpy()
 
     @cached_property
     def _in_numpy(self) -> Acting | None:

@@ -15,6 +15,7 @@ from trpo_cli.errors import ConfigError, RunError
 
 PROGRESS = "progress.jsonl"
 DONE = "done.json"
+CONTINUED = "continued"  # in run.json: what else the rows from some iteration on were computed with
 
 
 @contextmanager
@@ -72,6 +73,23 @@ def differences(earlier: Mapping[str, Any], info: Mapping[str, Any]) -> list[str
     changed = [key for key in now if key != "command" and key in before and before[key] != now[key]]
     changes = [f"{key} was {before[key]}, is {now[key]}" for key in changed]
     return [f"Since this run began: {'; '.join(changes)}."] if changes else []
+
+
+def continued(description: Mapping[str, Any], info: Mapping[str, Any], iteration: int) -> dict[str, Any]:
+    """The content of ``run.json`` once the run goes on from ``iteration`` under ``info``.
+
+    What differs from what was in force is added as ``{"iteration": …, …}`` to the list ``continued``; parts whose rows
+    are cut off are forgotten.
+    """
+    parts = [part for part in description.get(CONTINUED, []) if part["iteration"] < iteration]
+    if iteration == 0:
+        return {**{k: v for k, v in description.items() if k != CONTINUED}, **info}
+    in_force = dict(description)
+    for part in parts:
+        in_force |= part
+    if changed := {key: value for key, value in info.items() if in_force.get(key) != value}:
+        parts.append({"iteration": iteration, **changed})
+    return {**description, CONTINUED: parts} if parts else {k: v for k, v in description.items() if k != CONTINUED}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,17 @@ from trpo_cli.checkpoint import (
     write_atomically,
 )
 from trpo_cli.errors import RunError
-from trpo_cli.rundir import DONE, PROGRESS, differences, disk, read_json, require_same_run, take_lock, to_json
+from trpo_cli.rundir import (
+    DONE,
+    PROGRESS,
+    continued,
+    differences,
+    disk,
+    read_json,
+    require_same_run,
+    take_lock,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from trpo_cli.mirror import TensorBoardMirror
@@ -47,6 +57,7 @@ class RunLog:
         self._mirror: TensorBoardMirror | None = None
         self._config: Mapping[str, Any] = {}
         self._options: Mapping[str, str] = {}
+        self._info: dict[str, Any] = {}
 
     @classmethod
     def open(
@@ -67,6 +78,7 @@ class RunLog:
             directory.mkdir(parents=True, exist_ok=True)
             log = cls(directory, take_lock(directory))
         log._config, log._options = config, info.get("options", {})
+        log._info = json.loads(to_json(info))
         try:
             with disk(directory):
                 # Another command may have begun a run here between the first look and the lock.
@@ -78,7 +90,7 @@ class RunLog:
                     description = {"format": FORMAT, **info, "identity": identity}
                     write_atomically(directory / "run.json", to_json(description, indent=2))
                 else:
-                    log.messages += differences(earlier, json.loads(to_json(info)))
+                    log.messages += differences(earlier, log._info)
                 log._progress = os.open(directory / PROGRESS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except BaseException:
             log.close()
@@ -89,7 +101,8 @@ class RunLog:
         """The state to continue from, the rows cut back to those it covers; None where the run starts at iteration 0.
 
         A damaged checkpoint, or one that counts rows which are missing, gives way to its predecessor. Raises RunError
-        when neither can be used: the rows then stay as they are.
+        when neither can be used: the rows then stay as they are. ``run.json`` is told what the rows from here on are
+        computed with, where that has changed.
         """
         problems: list[str] = []
         with disk(self.directory):
@@ -111,6 +124,7 @@ class RunLog:
                     os.replace(path, self.directory / CHECKPOINT)
                 os.ftruncate(self._progress, end)
                 self._n_rows = state["iteration"]
+                self._describe(self._n_rows)
                 if problems:
                     self.messages.append(f"{'; '.join(problems)}: continuing from iteration {self._n_rows}.")
                 return state
@@ -121,7 +135,15 @@ class RunLog:
                 )
             os.ftruncate(self._progress, 0)
             self._n_rows = 0
+            self._describe(0)
             return None
+
+    def _describe(self, iteration: int) -> None:
+        """Note in ``run.json`` with what the rows from ``iteration`` on are computed."""
+        path = self.directory / "run.json"
+        before = read_json(path) or {}
+        if (now := continued(before, self._info, iteration)) != before:
+            write_atomically(path, to_json(now, indent=2))
 
     def write(self, *parts: Mapping[str, Any]) -> None:
         """Appends one row, the union of ``parts``: numbers and strings by key, null for a number that is not finite.

@@ -4,7 +4,7 @@ Both draw a lane's randomness from (seed, purpose, iteration, lane) and share th
 """
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 from typing import Protocol
 
 import numpy as np
@@ -35,8 +35,21 @@ class Sampler(Protocol):
         ...
 
     def __call__(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
-    ) -> tuple[Batch, Stats]: ...
+        self,
+        sim: Simulator,
+        policy: Policy,
+        theta: Tensor,
+        seed: int,
+        iteration: int,
+        world: World,
+        expected_length: float = nan,
+    ) -> tuple[Batch, Stats]:
+        """The batch of ``theta`` ``[D]`` and its statistics.
+
+        expected_length: steps of an episode, where they are known beforehand. It decides how much is simulated beyond a
+        budget of steps and dropped, and nothing else.
+        """
+        ...
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:
@@ -71,11 +84,18 @@ class SinglePath:
         """Single paths work with every simulator."""
 
     def __call__(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
+        self,
+        sim: Simulator,
+        policy: Policy,
+        theta: Tensor,
+        seed: int,
+        iteration: int,
+        world: World,
+        expected_length: float = nan,
     ) -> tuple[Batch, Stats]:
-        roll, dropped = self.paths(sim, policy, theta, seed, iteration, world)
+        roll, dropped = self.paths(sim, policy, theta, seed, iteration, world, expected_length)
         advantages = self.advantages(roll, world)
-        old, actions = (torch.from_numpy(x).to(theta.device) for x in (roll.params, roll.actions))
+        old, actions = (torch.from_numpy(x) for x in (roll.params, roll.actions))
         batch = Batch(
             obs=roll.obs,
             old=old,
@@ -91,7 +111,14 @@ class SinglePath:
         return batch, stats
 
     def paths(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
+        self,
+        sim: Simulator,
+        policy: Policy,
+        theta: Tensor,
+        seed: int,
+        iteration: int,
+        world: World,
+        expected_length: float = nan,
     ) -> tuple[Rollout, int]:
         """This worker's share of the batch's episodes, and the steps all workers simulated beyond the budget."""
         least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
@@ -99,7 +126,9 @@ class SinglePath:
             lanes = world.share(max(round(self.n_paths * self.scale), least))
             return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit), 0
         budget = max(round(self.steps_per_iteration * self.scale), 1)
-        return run_budget(sim, policy, theta, seed, iteration, budget, least, self.step_limit, world)
+        return run_budget(
+            sim, policy, theta, seed, iteration, budget, least, self.step_limit, world, expected_length=expected_length
+        )
 
     def advantages(self, roll: Rollout, world: World) -> NDArray[np.float64]:
         """Reward-to-go less the time-dependent baseline, standardised: ``[M]``, one for each decision of ``roll``.
@@ -185,9 +214,16 @@ class Vine:
         return self.estimator == "all_actions" or (self.estimator == "auto" and dist.n_actions <= self.n_actions)
 
     def __call__(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
+        self,
+        sim: Simulator,
+        policy: Policy,
+        theta: Tensor,
+        seed: int,
+        iteration: int,
+        world: World,
+        expected_length: float = nan,
     ) -> tuple[Batch, Stats]:
-        trunks, dropped = self.trunks(sim, policy, theta, seed, iteration, world)
+        trunks, dropped = self.trunks(sim, policy, theta, seed, iteration, world, expected_length)
         states, mine = self.rollout_set(trunks, seed, iteration, world)
         obs = sim.observe(states)
         with torch.inference_mode():
@@ -213,14 +249,21 @@ class Vine:
         return "self_normalised" if self.estimator == "auto" else self.estimator
 
     def trunks(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World
+        self,
+        sim: Simulator,
+        policy: Policy,
+        theta: Tensor,
+        seed: int,
+        iteration: int,
+        world: World,
+        expected_length: float = nan,
     ) -> tuple[Rollout, int]:
         """This worker's share of the trunk episodes with their states, and the steps all simulated beyond a budget."""
         if self.trunk_steps is None:
             lanes = world.share(max(round(self.n_trunks * self.scale), 1))
             return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit, keep_states=True), 0
         budget = max(round(self.trunk_steps * self.scale), 1)
-        return run_budget(sim, policy, theta, seed, iteration, budget, 1, self.step_limit, world, keep_states=True)
+        return run_budget(sim, policy, theta, seed, iteration, budget, 1, self.step_limit, world, True, expected_length)
 
     def _n_states(self, trunk_steps: int) -> int:
         """Size of the rollout set: as configured, or what the steps left by the trunks pay for."""
@@ -254,8 +297,8 @@ class Vine:
         dist = policy.dist
         if self._enumerates(policy):
             assert isinstance(dist, FactoredCategorical)
-            actions = torch.from_numpy(dist.all_actions()).to(old.device).expand(len(old), -1, -1)
-            return actions, torch.zeros(actions.shape[:2], dtype=old.dtype, device=old.device)
+            actions = torch.from_numpy(dist.all_actions()).expand(len(old), -1, -1)
+            return actions, torch.zeros(actions.shape[:2], dtype=old.dtype)
         noise = np.empty((len(mine), self.n_actions, dist.action_size), np.float32)
         for i, rng in enumerate(generators(seed, "branch_action", iteration, mine)):
             noise[i] = dist.draw_noise(rng, (self.n_actions,))
@@ -279,7 +322,7 @@ class Vine:
         Paper: nothing is added for what lies beyond a branch's end, as in the authors' code.
         """
         m, k = actions.shape[:2]
-        act, first = PolicyActor(policy, theta), actions.cpu().numpy()
+        act, first = PolicyActor(policy, theta), actions.numpy()
         q_values, n_steps = np.zeros((m, k)), 0
         for rows in chunks(m, max(sim.max_lanes // k, 1)):
             places = range(mine.start + rows.start, mine.start + rows.stop)

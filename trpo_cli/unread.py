@@ -37,8 +37,10 @@ def require_read(
         return
     unused = dict(_unused(*parts))
     if searches:
-        sampler = f"optimizer={choices['optimizer']} runs one episode a candidate and takes nothing from the sampler"
+        search = f"optimizer={choices['optimizer']} runs one episode a candidate"
+        sampler = f"{search} and takes nothing from the sampler"
         unused |= {key: sampler for key in given if key.partition(".")[0] == "sampler"}
+        unused["device"] = f"{search} and computes nothing else"
     read = _read(cfg, unused, searches)
     for key in given:
         if key in unused:

@@ -1,10 +1,12 @@
 """What stands behind a figure: command, commit, seeds, steps, wall time and machine of every curve."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from trpo_cli.reports.curves import STEPS, Curve
-from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import count, markdown
+
+Info = Mapping[str, Any]  # of a part of a run
 
 HEADERS = ["task", "method", "command", "seeds", "iterations", "sim. steps a run", "hours a run", "commit", "machine"]
 
@@ -15,35 +17,42 @@ def records(curves: Sequence[Curve]) -> str:
 
 
 def _line(curve: Curve) -> list[str]:
-    words = [word for word in str(curve.runs[0].info.get("command", "")).split() if not word.startswith("seed=")]
+    commands = dict.fromkeys(_command(part.info) for part in curve.runs[0].parts)
     hours = [run.column("time_s")[-1] / 3600 for run in curve.runs]
     return [
         curve.task,
         curve.label,
-        f"`{' '.join(words)}`",
+        ", then ".join(f"`{command}`" for command in commands),
         ", ".join(str(run.seed) for run in curve.runs),
         ", ".join(dict.fromkeys(str(len(run.rows)) for run in curve.runs)),
         count(sum(run.column(STEPS)[-1] for run in curve.runs) / len(curve.runs)),
         f"{sum(hours) / len(hours):.2g}",
-        ", ".join(dict.fromkeys(_commit(run) for run in curve.runs)),
-        ", ".join(dict.fromkeys(_machine(run) for run in curve.runs)),
+        ", ".join(dict.fromkeys(_commit(part.info) for run in curve.runs for part in run.parts)),
+        ", ".join(dict.fromkeys(_machine(part.info) for run in curve.runs for part in run.parts)),
     ]
 
 
-def _commit(run: Run) -> str:
+def _command(info: Info) -> str:
+    return " ".join(word for word in str(info.get("command", "")).split() if not word.startswith("seed="))
+
+
+def _commit(info: Info) -> str:
     """The commit, with a plus where the code differed from it."""
-    return str(run.info.get("commit") or "unknown")[:10] + ("+" if run.info.get("dirty") else "")
+    return str(info.get("commit") or "unknown")[:10] + ("+" if info.get("dirty") else "")
 
 
-def _machine(run: Run) -> str:
-    return f"{run.info.get('processor', 'unknown')}, {run.info.get('workers', '?')} workers"
+def _machine(info: Info) -> str:
+    return f"{info.get('processor', 'unknown')}, {workers(info)}"
+
+
+def workers(info: Info) -> str:
+    """Return how many workers there were and, where it was not a processor, what computed their updates."""
+    device = info.get("device", "cpu")
+    return f"{info.get('workers', '?')} workers" + ("" if device == "cpu" else f" and one {device}")
 
 
 def machines(found: Iterable[Curve]) -> str:
     """Return what the runs of these curves ran on, each machine once."""
-    infos = [run.info for curve in found for run in curve.runs]
-    kinds = {
-        f"{info.get('processor', 'unknown')}, {info.get('cores', '?')} cores, {info.get('workers', '?')} workers"
-        for info in infos
-    }
+    infos = [part.info for curve in found for run in curve.runs for part in run.parts]
+    kinds = {f"{i.get('processor', 'unknown')}, {i.get('cores', '?')} cores, {workers(i)}" for i in infos}
     return "; ".join(sorted(kinds))

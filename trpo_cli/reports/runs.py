@@ -20,6 +20,14 @@ GROUPS = ("env", "policy", "sampler", "optimizer")  # where settings act; ``task
 
 
 @dataclass(frozen=True)
+class Part:
+    """Consecutive rows of a run, and what ``run.json`` says of the machine, the code and the command behind them."""
+
+    rows: range
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Run:
     """One run as far as it got, with at least one row.
 
@@ -56,6 +64,19 @@ class Run:
     def planned(self) -> int:
         """How many iterations were asked for."""
         return int(self.config["iterations"])
+
+    @cached_property
+    def parts(self) -> list["Part"]:
+        """What computed which rows: one part, or several where the run was continued with something else."""
+        told = [{"iteration": 0, **self.info}, *self.info.get("continued", [])]
+        starts = [int(part["iteration"]) for part in told]
+        found: list[Part] = []
+        info: dict[str, Any] = {}
+        for part, start, end in zip(told, starts, [*starts[1:], len(self.rows)], strict=True):
+            info = {**info, **part}
+            if start < end <= len(self.rows):
+                found.append(Part(range(start, end), info))
+        return found
 
     @cached_property
     def settings(self) -> dict[str, Any]:

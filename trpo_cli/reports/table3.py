@@ -7,7 +7,7 @@ import numpy as np
 
 from trpo_cli.reports.atari import GAMES, Key, of_the_games
 from trpo_cli.reports.curves import Curve
-from trpo_cli.reports.records import machines
+from trpo_cli.reports.records import machines, workers
 from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import count, markdown, number, write_csv
 
@@ -41,18 +41,33 @@ def _reached(curve: Curve) -> str:
     return str(max(len(run.rows) for run in curve.runs))
 
 
-def _seconds(curve: Curve) -> float:
-    """Wall time of an iteration, the median: a machine that was busy for a while does not count."""
-    return float(np.median(np.concatenate([np.diff(run.column("time_s"), prepend=0) for run in curve.runs])))
+def _by_machine(curve: Curve) -> dict[tuple[str, int], float]:
+    """Wall time of an iteration for each set of workers, in words and how many; the median, for busy spells."""
+    times: dict[tuple[str, int], list[float]] = {}
+    for run in curve.runs:
+        seconds = np.diff(run.column("time_s"), prepend=0)
+        for part in run.parts:
+            key = (workers(part.info), int(part.info.get("workers", 1)))
+            times.setdefault(key, []).extend(seconds[part.rows.start : part.rows.stop])
+    return {key: float(np.median(each)) for key, each in times.items()}
 
 
-def _hours(curve: Curve) -> str:
-    return number(round(_seconds(curve) * ITERATIONS / 3600, 1))
+def _per_machine(value: Callable[[float, int], float]) -> Cell:
+    """A cell with a number of (seconds an iteration, workers) for each set of workers."""
+
+    def cell(curve: Curve) -> str:
+        return " / ".join(number(round(value(s, n), 1)) for (_, n), s in _by_machine(curve).items())
+
+    return cell
 
 
-def _hours_on_many_cores(curve: Curve) -> str:
-    workers = int(curve.runs[0].info.get("workers", 1))
-    return number(round(_seconds(curve) * ITERATIONS / 3600 * workers / CORES, 1))
+def _workers(curve: Curve) -> str:
+    return " / ".join(words for words, _ in _by_machine(curve))
+
+
+_seconds = _per_machine(lambda seconds, n: seconds)
+_hours = _per_machine(lambda seconds, n: seconds * ITERATIONS / 3600)
+_hours_on_many_cores = _per_machine(lambda seconds, n: seconds * ITERATIONS / 3600 * n / CORES)
 
 
 # Label, the paper's value, the sampler it is about, as configured, as measured.
@@ -69,8 +84,10 @@ ROWS: tuple[tuple[str, str, str, Cell | None, Cell | None], ...] = (
     ("Vine: rollout length [a]", NONE, VINE, _config("sampler.branch_length"), None),
     ("Vine: steps of the trunks [a]", NONE, VINE, _config("sampler.trunk_steps"), None),
     ("Vine: states per iter. [a]", NONE, VINE, None, _mean("collect/n_states")),
-    ("Vine: seconds an iteration", NONE, VINE, None, lambda curve: number(round(_seconds(curve), 1))),
-    ("SP: seconds an iteration", NONE, SP, None, lambda curve: number(round(_seconds(curve), 1))),
+    ("Vine: measured with [c]", NONE, VINE, None, _workers),
+    ("SP: measured with [c]", NONE, SP, None, _workers),
+    ("Vine: seconds an iteration", NONE, VINE, None, _seconds),
+    ("SP: seconds an iteration", NONE, SP, None, _seconds),
     ("Vine: hours for 500 iterations here [b]", NONE, VINE, None, _hours),
     ("SP: hours for 500 iterations here [b]", NONE, SP, None, _hours),
     ("Vine: hours for 500 iterations on 16 cores [b]", "~30", VINE, None, _hours_on_many_cores),
@@ -79,6 +96,7 @@ ROWS: tuple[tuple[str, str, str, Cell | None, Cell | None], ...] = (
 NOTES = (
     "[a] The paper gives neither the length of a vine's branches on Atari nor the share of its trunks.",
     "[b] From the median time of an iteration; on 16 cores as if the work divided by the number of workers.",
+    "[c] Where a run went on with other workers, one number for each set of them, in their order.",
 )
 
 
