@@ -11,6 +11,7 @@ from launched import finished, progress, results, trpo_train, until
 from toys import Chain, Point, mlp, single, trpo, vine
 
 from trpo_cli.algorithms import PolicyUpdate
+from trpo_cli.assembly import exact_convolutions
 from trpo_cli.batch import Batch, change, surrogate_gradient
 from trpo_cli.dense import at_a_time
 from trpo_cli.episodes import run_paths
@@ -51,6 +52,7 @@ def task(name: str) -> tuple[Simulator, Policy, Batch]:
 @needs_gpu
 @pytest.mark.parametrize("name", ["gaussian", "categorical", "pong"])
 def test_gradient_fisher_products_and_divergence_are_those_of_the_processor(name: str):
+    exact_convolutions()
     _, policy, batch = task(name)
     rng, found = np.random.default_rng(2), []
     theta = policy.initial(np.random.default_rng(0))

@@ -145,6 +145,12 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
+def exact_convolutions() -> None:
+    """Have a GPU compute them in single precision, ten bits being too few for a KL, and the same way every time."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
+
 def execute(plan: Plan, world: World, asked: Callable[[], int]) -> int:
     """Train in this worker; the leader opens, writes and ends the run directory. Returns the exit status.
 
@@ -152,8 +158,7 @@ def execute(plan: Plan, world: World, asked: Callable[[], int]) -> int:
     0: finished. 128 + n: stopped in order by signal n, the last state saved. Else: refused by the leader.
     """
     torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = False  # ten bits are too few to hold a KL to its limit
-    torch.backends.cudnn.deterministic = True  # a resumed run repeats an uninterrupted one
+    exact_convolutions()
     if not world.leads:
         start: Progress | int = world.from_leader(0)
         if isinstance(start, int):
