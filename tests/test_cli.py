@@ -109,6 +109,7 @@ REFUSED = {
     "seed=${nowhere}": "seed refers to ${nowhere}, which does not exist",
     # combinations that make no sense
     "sampler=vine optimizer=cem": "optimizer=cem scores whole episodes and takes no sampler=vine; use sampler=single",
+    "sampler=vine optimizer.damping=paths": "optimizer.damping=paths is made of whole episodes and takes no sampler",
     "sampler=vine optimizer=cma": "optimizer=cma scores whole episodes and takes no sampler=vine; use sampler=single",
     "sampler=vine optimizer=rwr": "optimizer=rwr scores whole episodes and takes no sampler=vine; use sampler=single",
     "sampler=vine sampler.proposal=uniform": "sampler.proposal=uniform must be policy for continuous actions",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from drawn import KINDS, dense_fisher, dense_gradient, draw, in_two_workers, share_of
 from torch import Tensor
+from toys import trpo
 
 from trpo_cli.batch import Batch, change
 from trpo_cli.errors import ConfigError
@@ -24,7 +25,8 @@ EITHER = pytest.mark.parametrize("kind", KINDS)
 
 def natural(**changes: Any) -> NaturalGradient:
     return NaturalGradient(
-        **{"penalty": 0.3, "cg_iterations": 100, "cg_damping": 0.01, "fisher_fraction": 1, "fisher_min_states": 0}
+        **{"penalty": 0.3, "cg_iterations": 100, "cg_damping": 0.01, "damping": "identity"}
+        | {"fisher_fraction": 1, "fisher_min_states": 0}
         | changes
     )
 
@@ -47,6 +49,41 @@ def test_equation_17_solves_the_dense_system(kind: str, hidden_sizes: tuple[int,
     gradient = dense_gradient(policy, theta, batch)
     step = update(natural(), (policy, theta, batch)).theta - theta
     assert float((matrix @ (0.3 * step) - gradient).norm()) <= 1e-5 * float(gradient.norm())
+
+
+def damped_by_hand(policy: MlpPolicy, theta: Tensor, batch: Batch, strength: float) -> Tensor:
+    """The explicit matrix under the authors' damping, from the gradient of one episode after the other."""
+    assert batch.paths is not None
+    squares = torch.zeros(len(theta)).double()
+    for episode in range(len(batch.paths.returns)):
+        rows = np.flatnonzero(batch.paths.episode == episode)
+        squares += (len(rows) * dense_gradient(policy, theta, batch.rows(rows))) ** 2
+    return dense_fisher(policy, theta, batch).mean(0) + strength * torch.diag(squares / len(batch.old))
+
+
+@EITHER
+def test_the_authors_damping_is_that_of_the_squared_gradients_of_single_paths(kind: str):
+    policy, theta, batch = draw(kind, 15)  # three episodes of five states
+    shuffled = batch.rows(np.random.default_rng(3).permutation(15))
+    matrix = damped_by_hand(policy, theta, batch, 0.5)
+    steps = [
+        update(natural(damping="paths", cg_damping=0.5), (policy, theta, b)).theta - theta for b in (batch, shuffled)
+    ]
+    gradient = dense_gradient(policy, theta, batch)
+    for step in steps:
+        assert float((matrix @ (0.3 * step) - gradient).norm()) <= 1e-5 * float(gradient.norm())
+    plain = update(natural(cg_damping=0.5), (policy, theta, batch)).theta - theta
+    assert float((plain - steps[0]).norm()) > 0.1 * float(plain.norm())
+
+
+def test_trpo_takes_the_authors_damping_too():
+    policy, theta, batch = draw("gaussian", 40)
+    found = trpo(damping="paths", cg_damping=0.5, cg_iterations=50, line_search="halving", max_backtracks=20)
+    updated = found(policy, theta, batch, np.random.default_rng(0), WORLD)
+    matrix, gradient = damped_by_hand(policy, theta, batch, 0.5), dense_gradient(policy, theta, batch)
+    expected = torch.linalg.solve(matrix, gradient)
+    step = updated.theta - theta
+    torch.testing.assert_close(step / step.norm(), expected / expected.norm(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_multiplier_is_fixed_so_half_of_it_steps_twice_as_far():
@@ -136,3 +173,5 @@ def test_settings_out_of_range_are_refused_by_name(value: float):
         natural(cg_iterations=0)
     with pytest.raises(ConfigError, match=r"optimizer.cg_damping=-1 must be a finite number >= 0"):
         natural(cg_damping=-1)
+    with pytest.raises(ConfigError, match=r"optimizer.damping=fancy must be identity or paths"):
+        natural(damping="fancy")

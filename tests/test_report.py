@@ -170,6 +170,14 @@ def test_settings_that_differ_make_a_variant_and_the_experiment_with_most_method
     }
 
 
+def test_a_setting_that_came_later_does_not_make_a_variant_of_the_runs_before_it(make_run: MakeRun):
+    make_run(seed=0, cg_damping=0.01)
+    root = make_run(seed=1, cg_damping=0.01, damping="identity").parents[4]
+    assert [run.seed for run in only(curves(find_runs([root]))).runs] == [0, 1]
+    make_run(seed=2, cg_damping=0.01, damping="paths")
+    assert {curve.label for curve in curves(find_runs([root]))} == {"single_path", "single_path[damping=paths]"}
+
+
 def test_workers_seed_and_name_do_not_make_a_variant(make_run: MakeRun):
     make_run(seed=0, name="a")
     root = make_run(seed=1, name="b").parents[4]

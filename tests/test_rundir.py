@@ -60,6 +60,14 @@ def test_another_configuration_is_refused_by_the_first_key_that_differs(
     assert snapshot(tmp_path) == before
 
 
+def test_a_run_from_before_a_setting_goes_on_with_what_it_did_then(tmp_path: Path) -> None:
+    before = {"optimizer": {"cg_damping": 0.01}}
+    opened(tmp_path / "run", before).close()
+    opened(tmp_path / "run", {"optimizer": {"cg_damping": 0.01, "damping": "identity"}}).close()
+    with pytest.raises(ConfigError, match=r"optimizer.damping=identity and this one has optimizer.damping=paths"):
+        opened(tmp_path / "run", {"optimizer": {"cg_damping": 0.01, "damping": "paths"}})
+
+
 def test_another_format_is_refused(tmp_path: Path) -> None:
     opened(tmp_path).close()
     description = json.loads((tmp_path / "run.json").read_text())

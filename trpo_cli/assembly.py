@@ -86,6 +86,11 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
             f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
             "use sampler=single"
         )
+    if getattr(optimizer, "damping", "identity") == "paths" and not isinstance(sampler, SinglePath):
+        raise ConfigError(
+            f"optimizer.damping=paths is made of whole episodes and takes no sampler={choices['sampler']}; "
+            "use sampler=single, or optimizer.damping=identity"
+        )
     require_read(cfg, choices, overrides, (sim, network, sampler), isinstance(optimizer, Cem | Cma))
     policy = network.build(sim.obs_shape, sim.action_space)
     if isinstance(optimizer, Cem | Cma):

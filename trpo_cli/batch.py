@@ -92,6 +92,23 @@ ESTIMATORS: dict[str, Callable[[Distribution, Tensor, Batch], Tensor]] = {
 
 def surrogate_gradient(policy: Policy, theta: Tensor, batch: Batch, world: World) -> tuple[Tensor, float]:
     """Gradient ``[D]`` and value of the surrogate at ``theta``, over all workers."""
+    total = world.sum(_gradient_and_value(policy, theta, batch)) / batch.n_states
+    return total[:-1].to(theta.dtype), float(total[-1])
+
+
+def squared_path_gradients(policy: Policy, theta: Tensor, batch: Batch, world: World) -> Tensor:
+    """Σ over episodes of (Σ_t ∇ log π(a_t|s_t) A_t)² at θ_old, element by element, for each state ``[D]``."""
+    assert batch.paths is not None
+    order = np.argsort(batch.paths.episode, kind="stable")
+    ends = np.flatnonzero(np.diff(batch.paths.episode[order])) + 1
+    total = torch.zeros(policy.n_parameters, dtype=torch.float64, device=theta.device)
+    for rows in np.split(order, ends):
+        total += _gradient_and_value(policy, theta, batch.rows(rows))[:-1].square()
+    return (world.sum(total) / batch.n_states).to(theta.dtype)
+
+
+def _gradient_and_value(policy: Policy, theta: Tensor, batch: Batch) -> Tensor:
+    """The sum over this batch's states of the surrogate's gradient and, last, of its value: ``[D + 1]``, float64."""
     estimate = ESTIMATORS[batch.estimator]
     total = torch.zeros(policy.n_parameters + 1, dtype=torch.float64, device=theta.device)
     for chunk in batch.chunks(policy.chunk_size):
@@ -101,8 +118,7 @@ def surrogate_gradient(policy: Policy, theta: Tensor, batch: Batch, world: World
         (u,) = torch.autograd.grad(value, params)
         total[:-1] += linear.vjp(u)
         total[-1] += value.detach()
-    total = world.sum(total) / batch.n_states
-    return total[:-1].to(theta.dtype), float(total[-1])
+    return total
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ PANELS = {
 }
 GAMES = ("pong", "breakout", "beam_rider", "enduro", "qbert", "seaquest", "space_invaders")
 PENALTIES = (3, 1, 0.3, 0.1, 0.03, 0.01)  # λ of Eq. (17) that the authors swept
+PATHS_PENALTIES = (3, 2, 1)  # under the authors' damping, two of these and one between
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,14 @@ def figure4_jobs(tasks: Sequence[str], methods: Sequence[str], scale: str, seeds
 
 def _variants(task: str, method: str, scale: str) -> list[tuple[str, tuple[str, ...]]]:
     """Suffix of the run's name and further overrides, for each curve that a method is drawn as."""
+    variants: list[tuple[str, tuple[str, ...]]] = []
     if method == "natural_gradient":
-        return [(f"-penalty{penalty}", (f"optimizer.penalty={penalty}",)) for penalty in PENALTIES]
-    variants: list[tuple[str, tuple[str, ...]]] = [("", ())]
+        variants += [(f"-penalty{p}", (f"optimizer.penalty={p}",)) for p in PENALTIES]
+        if task == "cartpole":  # where the published curve is one of the authors' damping
+            paths = "optimizer.damping=paths"
+            variants += [(f"-paths-penalty{p}", (f"optimizer.penalty={p}", paths)) for p in PATHS_PENALTIES]
+        return variants
+    variants.append(("", ()))
     if task == "cartpole" and method in ("single_path", "vine", "empirical_fim"):
         variants.append(("-2delta", ("optimizer.kl_slack=2",)))
     if task == "cartpole" and method == "max_kl":  # one of the authors' run files, which accept up to 2 delta

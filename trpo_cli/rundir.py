@@ -12,6 +12,7 @@ from typing import Any
 
 from trpo_cli.checkpoint import CHECKPOINT, PREVIOUS, require_format, write_all
 from trpo_cli.errors import ConfigError, RunError
+from trpo_cli.settings import completed
 
 PROGRESS = "progress.jsonl"
 DONE = "done.json"
@@ -57,7 +58,7 @@ def require_same_run(directory: Path, identity: Mapping[str, Any]) -> dict[str, 
                 raise ConfigError(f"{directory} holds {name} but no run.json: start afresh with another name=.")
         return None
     require_format(path, earlier.get("format"))
-    theirs, ours = _flat(earlier.get("identity", {})), _flat(identity)
+    theirs, ours = (completed(_flat(each)) for each in (earlier.get("identity", {}), identity))
     for key in [*ours, *theirs]:
         if theirs.get(key, "unset") != ours.get(key, "unset"):
             raise ConfigError(

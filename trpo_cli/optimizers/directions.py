@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trpo_cli.batch import Batch
+from trpo_cli.batch import Batch, squared_path_gradients
 from trpo_cli.distributions import DiagonalGaussian, Distribution
 from trpo_cli.numerics import Solution, conjugate_gradient
 from trpo_cli.policies import Linearization, Policy
@@ -95,6 +95,20 @@ def fisher_matrix(
     return FisherMatrix(pieces, int(world.sums(len(sample.old))[0]), world)
 
 
-def natural_direction(matrix: FisherMatrix, gradient: Tensor, iterations: int, damping: float) -> Solution:
-    """s with (A + damping · I) s = g, by conjugate gradient."""
+DAMPINGS = ("identity", "paths")
+
+
+def damping_diagonal(
+    kind: str, strength: float, policy: Policy, theta: Tensor, batch: Batch, world: World
+) -> Tensor | float:
+    """What is added to the Fisher matrix's diagonal while solving for the direction: one number, or ``[D]``.
+
+    identity: ``strength`` everywhere. paths: ``strength`` times the squared gradients of single episodes, which damps
+    most where the advantages of an episode pull together (authors' code, for single paths).
+    """
+    return strength if kind == "identity" else strength * squared_path_gradients(policy, theta, batch, world)
+
+
+def natural_direction(matrix: FisherMatrix, gradient: Tensor, iterations: int, damping: Tensor | float) -> Solution:
+    """s with (A + diag(damping)) s = g, by conjugate gradient."""
     return conjugate_gradient(lambda v: matrix.product(v) + damping * v, gradient, iterations)

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from trpo_cli.batch import Batch, change, surrogate_gradient
 from trpo_cli.optimizers.base import Stats, Updated, refused, require, step_stats
-from trpo_cli.optimizers.directions import analytic_metric, fisher_matrix, natural_direction, sampled, useless
+from trpo_cli.optimizers.directions import (
+    DAMPINGS,
+    analytic_metric,
+    damping_diagonal,
+    fisher_matrix,
+    natural_direction,
+    sampled,
+    useless,
+)
 from trpo_cli.policies import Policy
 from trpo_cli.world import World
 
@@ -23,6 +31,7 @@ class NaturalGradient:
     penalty: float  # λ, the fixed Lagrange multiplier of Eq. (17)
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
+    damping: str  # identity: the same everywhere; paths: times the squared gradients of single episodes
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
     fisher_min_states: int  # unless that is fewer states than this
 
@@ -30,6 +39,7 @@ class NaturalGradient:
         require(0 < self.penalty < inf, "penalty", self.penalty, "a finite number > 0")
         require(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "at least 1")
         require(0 <= self.cg_damping < inf, "cg_damping", self.cg_damping, "a finite number >= 0")
+        require(self.damping in DAMPINGS, "damping", self.damping, " or ".join(DAMPINGS))
         require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
         require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
 
@@ -39,7 +49,8 @@ class NaturalGradient:
             return refused(theta, reason, gradient)
         fraction = sampled(batch, self.fisher_fraction, self.fisher_min_states)
         matrix = fisher_matrix(policy, theta, batch, fraction, rng, world, analytic_metric)
-        solution = natural_direction(matrix, gradient, self.cg_iterations, self.cg_damping)
+        damping = damping_diagonal(self.damping, self.cg_damping, policy, theta, batch, world)
+        solution = natural_direction(matrix, gradient, self.cg_iterations, damping)
         new = theta + solution.x / self.penalty  # Eq. (17)
         found: Stats = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}
         return _taken(policy, theta, new, gradient, surrogate, batch, world, found)

@@ -10,7 +10,16 @@ from torch import Tensor
 from trpo_cli.batch import Batch, surrogate_gradient
 from trpo_cli.numerics import Solution
 from trpo_cli.optimizers.base import Stats, Updated, refused, require
-from trpo_cli.optimizers.directions import METRICS, FisherMatrix, fisher_matrix, natural_direction, sampled, useless
+from trpo_cli.optimizers.directions import (
+    DAMPINGS,
+    METRICS,
+    FisherMatrix,
+    damping_diagonal,
+    fisher_matrix,
+    natural_direction,
+    sampled,
+    useless,
+)
 from trpo_cli.optimizers.line_search import LineSearch
 from trpo_cli.policies import Policy
 from trpo_cli.world import World
@@ -24,6 +33,7 @@ class TrustRegion:
     kl_slack: float  # a step is accepted up to kl_slack · δ; 1 enforces the constraint, the authors' code has 2
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
+    damping: str  # identity: the same everywhere; paths: times the squared gradients of single episodes
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
     fisher_min_states: int  # unless that is fewer states than this
     fisher: str  # analytic: the Hessian of the KL (Appendix C); empirical: the covariance of ∇ log π
@@ -34,6 +44,7 @@ class TrustRegion:
     def __post_init__(self) -> None:
         require(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "at least 1")
         require(0 <= self.cg_damping < inf, "cg_damping", self.cg_damping, "a finite number >= 0")
+        require(self.damping in DAMPINGS, "damping", self.damping, " or ".join(DAMPINGS))
         require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
         require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
         require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
@@ -45,7 +56,8 @@ class TrustRegion:
             return refused(theta, reason, gradient)
         fraction = sampled(batch, self.fisher_fraction, self.fisher_min_states)
         matrix = fisher_matrix(policy, theta, batch, fraction, rng, world, METRICS[self.fisher])
-        solution = natural_direction(matrix, gradient, self.cg_iterations, self.cg_damping)
+        damping = damping_diagonal(self.damping, self.cg_damping, policy, theta, batch, world)
+        solution = natural_direction(matrix, gradient, self.cg_iterations, damping)
         step_size = self._step_size(matrix, solution)
         if isinstance(step_size, str):
             return refused(theta, step_size, gradient)

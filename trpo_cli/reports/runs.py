@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.errors import ConfigError
+from trpo_cli.settings import completed
 
 SEARCHES = ("cem", "cma")  # no sampler takes part in them
 GROUPS = ("env", "policy", "sampler", "optimizer")  # where settings act; ``task`` is where they come from
@@ -81,7 +82,7 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The settings that decide what is computed, flat: ``{"optimizer.kl_limit": 0.01, …}``."""
-        return flat({group: self.config.get(group) or {} for group in GROUPS})
+        return completed(flat({group: self.config.get(group) or {} for group in GROUPS}))
 
     def column(self, key: str) -> NDArray[np.float64]:
         """Return the values of ``key`` `[n_rows]`; NaN where a row has none."""
