@@ -1,11 +1,15 @@
 """What stands under outputs/paper is what the reports make of the runs that stand there too."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from composed import planned
 
+from trpo_cli.errors import ConfigError
 from trpo_cli.report import main
+from trpo_cli.rundir import require_same_run
 
 PAPER = Path(__file__).parent.parent / "outputs/paper"
 
@@ -32,6 +36,19 @@ def test_the_published_numbers_are_those_of_the_published_runs(
     assert main([target, str(PAPER / "runs" / runs), "--out", str(tmp_path), *options]) == 0
     for name in files:
         assert (tmp_path / name).read_text() == (PAPER / where / name).read_text()
+
+
+CURVES = sorted({path.parents[1] for path in PAPER.glob("runs/**/run.json")})
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: str(curve.relative_to(PAPER / "runs")))
+def test_a_published_run_can_be_continued_by_its_command(curve: Path):
+    run = min(curve.glob("seed*"))
+    description = json.loads((run / "run.json").read_text())
+    plan = planned(*description["command"].split()[1:])
+    assert require_same_run(run, json.loads(json.dumps(plan.identity))) == description
+    with pytest.raises(ConfigError, match="holds a run with seed="):
+        require_same_run(run, json.loads(json.dumps(plan.identity | {"seed": 99})))
 
 
 def test_nothing_published_names_a_place_on_the_machine_that_made_it():

@@ -51,6 +51,11 @@ class Plan:
     iterations: int
     checkpoint_every: int
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the rows of the run; another one's directory is refused."""
+        return {key: _finite(self.config[key]) for key in RESULT_KEYS}
+
     def algorithm(self, policy: Network) -> Algorithm:
         """The loop's body with this policy."""
         if isinstance(self.optimizer, Cem | Cma):
@@ -200,8 +205,7 @@ def _open(plan: Plan, world: World) -> RunLog:
         "state_dim": plan.sim.n_state,
         "action_dim": plan.sim.action_space.size,
     }
-    identity = {key: _finite(plan.config[key]) for key in RESULT_KEYS}
-    return RunLog.open(plan.directory, plan.config, identity, info)
+    return RunLog.open(plan.directory, plan.config, plan.identity, info)
 
 
 def _finite(tree: Any) -> Any:

@@ -73,7 +73,7 @@ def _variants(task: str, method: str, scale: str) -> list[tuple[str, tuple[str, 
         variants += [(f"-penalty{p}", (f"optimizer.penalty={p}",)) for p in PENALTIES]
         if task == "cartpole":  # where the published curve is one of the authors' damping
             paths = "optimizer.damping=paths"
-            variants += [(f"-paths-penalty{p}", (f"optimizer.penalty={p}", paths)) for p in PATHS_PENALTIES]
+            variants += [(f"-penalty{p}-paths", (f"optimizer.penalty={p}", paths)) for p in PATHS_PENALTIES]
         return variants
     variants.append(("", ()))
     if task == "cartpole" and method in ("single_path", "vine", "empirical_fim"):
