@@ -347,6 +347,15 @@ def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():
     assert found["collect/n_episodes"] == 8
 
 
+def test_states_whose_actions_lead_to_the_same_value_are_counted_as_not_told_apart():
+    sampler = vine(n_actions=2, estimator="self_normalised", standardise=False)
+    batch, found = sampler(CHAIN, CHAIN_POLICY, CHAIN_THETA, 0, 0, WORLD)
+    told_apart = batch.advantages.abs().amax(1) > 0
+    same = batch.actions[:, 0, 0] == batch.actions[:, 1, 0]  # under the same noise the branches are the same too
+    assert found["collect/told_apart_fraction"] == told_apart.double().mean() == (~same).double().mean()
+    assert 0 < found["collect/told_apart_fraction"] < 1
+
+
 @pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
 def test_a_batch_is_a_function_of_theta_seed_and_iteration(sampler: object):
     def draw(seed: int, iteration: int) -> Array:

@@ -240,9 +240,13 @@ class Vine:
             n_states=int(world.sums(len(obs))[0]),
         )
         stats = episode_stats(trunks, self.step_limit, world)
-        branch_steps_total = int(world.sums(branch_steps)[0])
-        stats["collect/sim_steps"] += branch_steps_total + dropped
-        return batch, stats | {"collect/branch_steps": branch_steps_total, "collect/n_states": batch.n_states}
+        branch_steps_total, n_told_apart = world.sums(branch_steps, (np.ptp(q_values, axis=1) > 0).sum())
+        stats["collect/sim_steps"] += int(branch_steps_total) + dropped
+        return batch, stats | {
+            "collect/branch_steps": int(branch_steps_total),
+            "collect/n_states": batch.n_states,
+            "collect/told_apart_fraction": n_told_apart / batch.n_states,
+        }
 
     @property
     def _sampled_estimator(self) -> str:
