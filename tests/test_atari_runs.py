@@ -83,6 +83,7 @@ def test_figure_5_and_tables_1_and_3_are_drawn_from_run_directories(runs: Path, 
     ]
     assert float(points[0]["score"]) == rows(runs / "atari/pong/trpo-single/seed0")[0]["collect/episode_return"]
     assert (tmp_path / "figure5.png").stat().st_size > 20_000
+    assert "unfinished: 2 of 500" in (tmp_path / "figure5.md").read_text()  # of the paper's, not of those asked for
     table1 = {row["row"]: row for row in csv.DictReader((tmp_path / "table1.csv").read_text().splitlines())}
     assert [float(table1["Random"][g]) for g in ("pong", "qbert")] == [-20.4, 157] and len(PAPER) == 6
     assert (

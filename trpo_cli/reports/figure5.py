@@ -53,7 +53,13 @@ def _line(curve: Curve, dots: dict[Key, Dots]) -> list[str]:
     middle = len(mean) - 1 - (len(last) - 1) // 2
     theirs = dots[curve.task, curve.method].mean(middle, HALF_WIDTH)
     compared = ["", ""] if theirs is None else [number(theirs), number(float(last.mean()) - theirs)]
-    return [curve.task, curve.method, curve.progress or str(len(mean)), number(float(last.mean())), *compared]
+    return [curve.task, curve.method, _progress(curve) or str(len(mean)), number(float(last.mean())), *compared]
+
+
+def _progress(curve: Curve) -> str:
+    """How far of the paper's iterations ours came, "" where all did; a run asked for fewer is not finished either."""
+    short = [str(len(run.rows)) for run in curve.runs if len(run.rows) < ITERATIONS]
+    return f"unfinished: {', '.join(short)} of {ITERATIONS}" if short else ""
 
 
 def _draw(ours: dict[Key, Curve], dots: dict[Key, Dots]) -> Figure:
@@ -84,5 +90,5 @@ def _panel(axes: Axes, theirs: Dots, curve: Curve | None, name: str, colour: str
     mean, error = mean_and_error(curve.table(RETURN))
     x = np.arange(len(mean))
     axes.fill_between(x, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-    label = name + (f", {curve.progress}" if curve.unfinished else "")
+    label = ", ".join(filter(None, [name, _progress(curve)]))
     axes.plot(x, mean, color=colour, linewidth=1.6, label=label)
