@@ -21,6 +21,7 @@ LAYERS = [
         "sims.base",
         "config",
         "provenance",
+        "devices",
         "runlog",
         "display",
         "theory",

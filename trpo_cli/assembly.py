@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from trpo_cli.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
 from trpo_cli.config import RESULT_KEYS, build, require_known_root, resolved
 from trpo_cli.convolutions import Conv
+from trpo_cli.devices import exact_convolutions, model, usable
 from trpo_cli.display import Display
 from trpo_cli.errors import ConfigError
 from trpo_cli.input_range import Network, input_map, mapped
@@ -110,7 +111,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
-        device=_device(config["device"]),
+        device=usable(config["device"]),
         seed=config["seed"],
         iterations=config["iterations"],
         checkpoint_every=config["checkpoint_every"],
@@ -137,28 +138,6 @@ def _complete(cfg: DictConfig, sim: Simulator) -> None:
 def _require(holds: bool, field: str, value: object, what: str) -> None:
     if not holds:
         raise ConfigError(f"{field}={value} must be {what}")
-
-
-def _device(name: str) -> str:
-    try:
-        device = torch.device(name)
-        if device.type != "cuda" or torch.cuda.device_count() <= (device.index or 0):
-            torch.empty(0, device=name)  # not where it works: a process that has used CUDA cannot fork ones that do
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        because = f" ({reason})" if len(reason) < 100 else ""
-        raise ConfigError(f"device={name} cannot be used here{because}; device=cpu works everywhere") from error
-    return name
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
-
-
-def exact_convolutions() -> None:
-    """Have a GPU compute them in single precision, ten bits being too few for a KL, and the same way every time."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
 
 
 def execute(plan: Plan, world: World, asked: Callable[[], int]) -> int:
@@ -199,7 +178,7 @@ def _open(plan: Plan, world: World) -> RunLog:
         "command": plan.command,
         "options": plan.options,
         "workers": world.size,
-        "device": _device_name(plan.device),
+        "device": model(plan.device),
         "n_parameters": plan.policy.n_parameters,
         "obs_dim": int(np.prod(plan.sim.obs_shape)),
         "state_dim": plan.sim.n_state,

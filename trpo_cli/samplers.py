@@ -35,18 +35,11 @@ class Sampler(Protocol):
         ...
 
     def __call__(
-        self,
-        sim: Simulator,
-        policy: Policy,
-        theta: Tensor,
-        seed: int,
-        iteration: int,
-        world: World,
-        expected_length: float = nan,
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World, hint: float = nan
     ) -> tuple[Batch, Stats]:
         """The batch of ``theta`` ``[D]`` and its statistics.
 
-        expected_length: steps of an episode, where they are known beforehand. It decides how much is simulated beyond a
+        hint: steps of an episode, as far as they are known beforehand. It decides how much is simulated beyond a
         budget of steps and dropped, and nothing else.
         """
         ...
@@ -84,16 +77,9 @@ class SinglePath:
         """Single paths work with every simulator."""
 
     def __call__(
-        self,
-        sim: Simulator,
-        policy: Policy,
-        theta: Tensor,
-        seed: int,
-        iteration: int,
-        world: World,
-        expected_length: float = nan,
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World, hint: float = nan
     ) -> tuple[Batch, Stats]:
-        roll, dropped = self.paths(sim, policy, theta, seed, iteration, world, expected_length)
+        roll, dropped = self.paths(sim, policy, theta, seed, iteration, world, hint)
         advantages = self.advantages(roll, world)
         old, actions = (torch.from_numpy(x) for x in (roll.params, roll.actions))
         batch = Batch(
@@ -111,14 +97,7 @@ class SinglePath:
         return batch, stats
 
     def paths(
-        self,
-        sim: Simulator,
-        policy: Policy,
-        theta: Tensor,
-        seed: int,
-        iteration: int,
-        world: World,
-        expected_length: float = nan,
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World, hint: float = nan
     ) -> tuple[Rollout, int]:
         """This worker's share of the batch's episodes, and the steps all workers simulated beyond the budget."""
         least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
@@ -127,7 +106,7 @@ class SinglePath:
             return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit), 0
         budget = max(round(self.steps_per_iteration * self.scale), 1)
         return run_budget(
-            sim, policy, theta, seed, iteration, budget, least, self.step_limit, world, expected_length=expected_length
+            sim, policy, theta, seed, iteration, budget, least, self.step_limit, world, expected_length=hint
         )
 
     def advantages(self, roll: Rollout, world: World) -> NDArray[np.float64]:
@@ -214,16 +193,9 @@ class Vine:
         return self.estimator == "all_actions" or (self.estimator == "auto" and dist.n_actions <= self.n_actions)
 
     def __call__(
-        self,
-        sim: Simulator,
-        policy: Policy,
-        theta: Tensor,
-        seed: int,
-        iteration: int,
-        world: World,
-        expected_length: float = nan,
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World, hint: float = nan
     ) -> tuple[Batch, Stats]:
-        trunks, dropped = self.trunks(sim, policy, theta, seed, iteration, world, expected_length)
+        trunks, dropped = self.trunks(sim, policy, theta, seed, iteration, world, hint)
         states, mine = self.rollout_set(trunks, seed, iteration, world)
         obs = sim.observe(states)
         with torch.inference_mode():
@@ -253,21 +225,14 @@ class Vine:
         return "self_normalised" if self.estimator == "auto" else self.estimator
 
     def trunks(
-        self,
-        sim: Simulator,
-        policy: Policy,
-        theta: Tensor,
-        seed: int,
-        iteration: int,
-        world: World,
-        expected_length: float = nan,
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, world: World, hint: float = nan
     ) -> tuple[Rollout, int]:
         """This worker's share of the trunk episodes with their states, and the steps all simulated beyond a budget."""
         if self.trunk_steps is None:
             lanes = world.share(max(round(self.n_trunks * self.scale), 1))
             return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit, keep_states=True), 0
         budget = max(round(self.trunk_steps * self.scale), 1)
-        return run_budget(sim, policy, theta, seed, iteration, budget, 1, self.step_limit, world, True, expected_length)
+        return run_budget(sim, policy, theta, seed, iteration, budget, 1, self.step_limit, world, True, hint)
 
     def _n_states(self, trunk_steps: int) -> int:
         """Size of the rollout set: as configured, or what the steps left by the trunks pay for."""

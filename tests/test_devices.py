@@ -11,9 +11,9 @@ from launched import finished, progress, results, trpo_train, until
 from toys import Chain, Point, mlp, single, trpo, vine
 
 from trpo_cli.algorithms import PolicyUpdate
-from trpo_cli.assembly import exact_convolutions
 from trpo_cli.batch import Batch, change, surrogate_gradient
 from trpo_cli.dense import at_a_time
+from trpo_cli.devices import exact_convolutions
 from trpo_cli.episodes import run_paths
 from trpo_cli.optimizers.directions import METRICS, fisher_matrix
 from trpo_cli.policies import Policy
