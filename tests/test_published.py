@@ -24,6 +24,7 @@ PAPER = Path(__file__).parent.parent / "outputs/paper"
             for name in ("root_velocity", "gymnasium_step", "rk4", "penalties")
         ],
         (["figure5"], "figure5", ".", ("figure5.csv", "figure5.md")),
+        *[(["figure5"], name, name, ("figure5.csv", "figure5.md")) for name in ("frames", "branch18")],
         (["table1"], ".", ".", ("table1.csv", "table1.md")),
         (["table2"], "table2", ".", ("table2.csv", "table2.md")),
         (["table3"], "figure5", ".", ("table3.csv", "table3.md")),
