@@ -12,6 +12,7 @@ from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic, sleep
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -127,10 +128,17 @@ def damage(directory: Path, moment: random.Random) -> bool:
     if moment.random() < 0.5:
         data = data[: moment.randrange(len(data))]
     else:
-        place = data.find(b"PK\x01\x02") // 2  # among the tensors' bytes and their headers
-        data[place] ^= 0xFF
+        data[_middle_of_the_largest_part(path, data)] ^= 0xFF
     path.write_bytes(data)
     return True
+
+
+def _middle_of_the_largest_part(path: Path, data: bytes) -> int:
+    """A place in the contents of the archive that a checkpoint is; what lies between its parts is padding."""
+    with ZipFile(path) as archive:
+        part = max(archive.infolist(), key=lambda part: part.file_size)
+    name, extra = (int.from_bytes(data[part.header_offset + at :][:2], "little") for at in (26, 28))
+    return part.header_offset + 30 + name + extra + part.file_size // 2
 
 
 def kinds(n_workers: int, moment: random.Random) -> Iterator[str]:
