@@ -78,7 +78,7 @@ class PopulationSearch:
         inner = {k.removeprefix("search/"): v.numpy() for k, v in state.items() if k != "theta"}
         thetas = self.search.ask(inner, generator(self.seed, "candidates", iteration))
         mine = world.share(len(thetas))
-        rows = torch.as_tensor(thetas[mine.start : mine.stop]).to(state["theta"])
+        rows = torch.as_tensor(thetas[mine.start : mine.stop]).to(state["theta"].dtype)
         states = self.sim.reset(generators(self.seed, "initial_state", iteration, mine))
         noise = policy_noise(self.policy, self.seed, "policy_noise", iteration, mine, self.step_limit)
         roll = rollout(self.sim, PolicyActor(self.policy, rows), states, noise, keep_decisions=False)

@@ -48,10 +48,7 @@ class Curve:
     @property
     def progress(self) -> str:
         """How far the unfinished seeds got, "unfinished: 37, 112 of 200"; "" where all finished."""
-        if not self.unfinished:
-            return ""
-        reached = ", ".join(str(len(run.rows)) for run in self.unfinished)
-        return f"unfinished: {reached} of {self.planned}"
+        return short_of(self.planned, self.unfinished)
 
     def table(self, key: str) -> NDArray[np.float64]:
         """Return ``key`` by seed and iteration `[n_seeds, T]`; NaN where a run has not got there."""
@@ -64,6 +61,12 @@ class Curve:
         """Return the mean of ``key`` over each seed's last iterations; of the finished seeds where there are any."""
         runs = [run for run in self.runs if run not in self.unfinished] or self.runs
         return np.array([run.column(key)[-LAST:].mean() for run in runs])
+
+
+def short_of(planned: int, unfinished: Iterable[Run]) -> str:
+    """Return "unfinished: 37, 112 of 200" for the runs that have not got there; "" for none."""
+    reached = ", ".join(str(len(run.rows)) for run in unfinished)
+    return f"unfinished: {reached} of {planned}" if reached else ""
 
 
 def described(changes: dict[str, Any]) -> str:

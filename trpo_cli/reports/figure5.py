@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trpo_cli.reports.atari import GAMES, RETURN, SAMPLERS, Dots, Key, of_the_games, published
-from trpo_cli.reports.curves import STEPS, Curve, mean_and_error
+from trpo_cli.reports.curves import STEPS, Curve, mean_and_error, short_of
 from trpo_cli.reports.records import records
 from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import markdown, number, write_csv
@@ -58,8 +58,7 @@ def _line(curve: Curve, dots: dict[Key, Dots]) -> list[str]:
 
 def _progress(curve: Curve) -> str:
     """How far of the paper's iterations ours came, "" where all did; a run asked for fewer is not finished either."""
-    short = [str(len(run.rows)) for run in curve.runs if len(run.rows) < ITERATIONS]
-    return f"unfinished: {', '.join(short)} of {ITERATIONS}" if short else ""
+    return short_of(ITERATIONS, (run for run in curve.runs if len(run.rows) < ITERATIONS))
 
 
 def _draw(ours: dict[Key, Curve], dots: dict[Key, Dots]) -> Figure:

@@ -67,7 +67,7 @@ class Run:
         return int(self.config["iterations"])
 
     @cached_property
-    def parts(self) -> list["Part"]:
+    def parts(self) -> list[Part]:
         """What computed which rows: one part, or several where the run was continued with something else."""
         told = [{"iteration": 0, **self.info}, *self.info.get("continued", [])]
         starts = [int(part["iteration"]) for part in told]
