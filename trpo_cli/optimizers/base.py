@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.batch import Batch, Change
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies import Policy
-from trpo_cli.world import World
+from trpo_cli.optimizers.surrogate import Change
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy
+from trpo_cli.samplers.batch import Batch
 
 Arrays = dict[str, NDArray[Any]]
 Stats = dict[str, float | str | bool]
@@ -29,7 +30,7 @@ class Optimizer(Protocol):
     """One policy update from one batch; ``rng`` is the same in every worker."""
 
     def __call__(
-        self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World
+        self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group
     ) -> Updated: ...
 
 

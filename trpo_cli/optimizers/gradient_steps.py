@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trpo_cli.batch import Batch, change, surrogate_gradient
 from trpo_cli.optimizers.base import Stats, Updated, refused, require, step_stats
-from trpo_cli.optimizers.directions import (
+from trpo_cli.optimizers.fisher import (
     DAMPINGS,
     analytic_metric,
     damping_diagonal,
@@ -20,8 +19,10 @@ from trpo_cli.optimizers.directions import (
     sampled,
     useless,
 )
-from trpo_cli.policies import Policy
-from trpo_cli.world import World
+from trpo_cli.optimizers.surrogate import change, surrogate_gradient
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy
+from trpo_cli.samplers.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,17 @@ class NaturalGradient:
         require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
         require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
 
-    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
-        gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
+        gradient, surrogate = surrogate_gradient(policy, theta, batch, group)
         if (reason := useless(gradient)) is not None:
             return refused(theta, reason, gradient)
         fraction = sampled(batch, self.fisher_fraction, self.fisher_min_states)
-        matrix = fisher_matrix(policy, theta, batch, fraction, rng, world, analytic_metric)
-        damping = damping_diagonal(self.damping, self.cg_damping, policy, theta, batch, world)
+        matrix = fisher_matrix(policy, theta, batch, fraction, rng, group, analytic_metric)
+        damping = damping_diagonal(self.damping, self.cg_damping, policy, theta, batch, group)
         solution = natural_direction(matrix, gradient, self.cg_iterations, damping)
         new = theta + solution.x / self.penalty  # Eq. (17)
         found: Stats = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}
-        return _taken(policy, theta, new, gradient, surrogate, batch, world, found)
+        return _taken(policy, theta, new, gradient, surrogate, batch, group, found)
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class PolicyGradient:
     def __post_init__(self) -> None:
         require(0 < self.l2_limit < inf, "l2_limit", self.l2_limit, "a finite number > 0")
 
-    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
-        gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
+        gradient, surrogate = surrogate_gradient(policy, theta, batch, group)
         if (reason := useless(gradient)) is not None:
             return refused(theta, reason, gradient)
         new = theta + sqrt(2 * self.l2_limit) * gradient / gradient.norm()  # Eq. (18)
-        return _taken(policy, theta, new, gradient, surrogate, batch, world, {})
+        return _taken(policy, theta, new, gradient, surrogate, batch, group, {})
 
 
 def _taken(
@@ -80,11 +81,11 @@ def _taken(
     gradient: Tensor,
     surrogate: float,
     batch: Batch,
-    world: World,
+    group: Group,
     found: Stats,
 ) -> Updated:
     """The step as it is, with what it did to the policy; θ_old where it leads to numbers that are not finite."""
-    reached = change(policy, new, batch, world)
+    reached = change(policy, new, batch, group)
     if not (bool(torch.isfinite(new).all()) and isfinite(reached.mean_kl) and isfinite(reached.surrogate)):
         return refused(theta, "non_finite", gradient)
     return Updated(new, step_stats(reached, surrogate, gradient, new - theta) | found)

@@ -6,11 +6,12 @@ from math import inf
 
 from torch import Tensor
 
-from trpo_cli.batch import Batch, Change, change
-from trpo_cli.numerics import Point, boundary_search, halving_search
 from trpo_cli.optimizers.base import Stats, Updated, refused, require, step_stats
-from trpo_cli.policies import Policy
-from trpo_cli.world import World
+from trpo_cli.optimizers.step_searches import Point, boundary_search, halving_search
+from trpo_cli.optimizers.surrogate import Change, change
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy
+from trpo_cli.samplers.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class LineSearch:
         gradient: Tensor,
         surrogate: float,
         batch: Batch,
-        world: World,
+        group: Group,
     ) -> Updated:
         """Search from ``theta`` along ``full_step`` ``[D]``; ``gradient`` and ``surrogate`` are those at ``theta``."""
         expected_gain = float(gradient @ full_step)
         seen: dict[float, Change] = {}
 
         def evaluate(scale: float) -> Point:
-            seen[scale] = change(policy, theta + scale * full_step, batch, world)
+            seen[scale] = change(policy, theta + scale * full_step, batch, group)
             return Point(seen[scale].surrogate - surrogate, self.divergence(seen[scale]))
 
         bound = self.kl_slack * self.kl_limit

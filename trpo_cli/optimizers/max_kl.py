@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from trpo_cli.batch import Batch, surrogate_gradient
 from trpo_cli.optimizers.base import Updated, refused, require
-from trpo_cli.optimizers.directions import useless
+from trpo_cli.optimizers.fisher import useless
 from trpo_cli.optimizers.line_search import LineSearch
-from trpo_cli.policies import Policy
-from trpo_cli.world import World
+from trpo_cli.optimizers.surrogate import surrogate_gradient
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy
+from trpo_cli.samplers.batch import Batch
 
 Floats = NDArray[np.float64]
 Place = tuple[int, int]  # a state of the batch: worker, row
@@ -47,13 +48,13 @@ class MaxKl:
         require(0 < self.tolerance < 1, "tolerance", self.tolerance, "in (0, 1)")
         _ = self._line_search  # which checks the rest
 
-    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
-        gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
+        gradient, surrogate = surrogate_gradient(policy, theta, batch, group)
         if (reason := useless(gradient)) is not None:
             return refused(theta, reason, gradient)
-        constraints = Constraints(policy, theta, batch, self.ridge, world)
+        constraints = Constraints(policy, theta, batch, self.ridge, group)
         full_step, n_working, rounds = self.solve(constraints, gradient)
-        updated = self._line_search(policy, theta, full_step, gradient, surrogate, batch, world)
+        updated = self._line_search(policy, theta, full_step, gradient, surrogate, batch, group)
         return Updated(updated.theta, updated.stats | {"update/working_set": n_working, "update/rounds": rounds})
 
     @property
@@ -125,8 +126,8 @@ class MaxKl:
 class Constraints:
     """Every state's quadratic model of KL(old ‖ new), this worker's states linearised once."""
 
-    def __init__(self, policy: Policy, theta: Tensor, batch: Batch, ridge: float, world: World) -> None:
-        self._policy, self._theta, self._batch, self._ridge, self._world = policy, theta, batch, ridge, world
+    def __init__(self, policy: Policy, theta: Tensor, batch: Batch, ridge: float, group: Group) -> None:
+        self._policy, self._theta, self._batch, self._ridge, self._world = policy, theta, batch, ridge, group
         self._pieces = [policy.linearize(theta, policy.tensor(chunk.obs)) for chunk in batch.chunks(policy.chunk_size)]
 
     def most_violated(self, x: Floats, n: int) -> tuple[float, list[tuple[Place, Floats]]]:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trpo_cli.batch import Batch, surrogate_gradient
-from trpo_cli.numerics import Solution
 from trpo_cli.optimizers.base import Stats, Updated, refused, require
-from trpo_cli.optimizers.directions import (
+from trpo_cli.optimizers.conjugate_gradient import Solution
+from trpo_cli.optimizers.fisher import (
     DAMPINGS,
     METRICS,
     FisherMatrix,
@@ -21,8 +20,10 @@ from trpo_cli.optimizers.directions import (
     useless,
 )
 from trpo_cli.optimizers.line_search import LineSearch
-from trpo_cli.policies import Policy
-from trpo_cli.world import World
+from trpo_cli.optimizers.surrogate import surrogate_gradient
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy
+from trpo_cli.samplers.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,18 @@ class TrustRegion:
         require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
         _ = self._line_search  # which checks the rest
 
-    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, world: World) -> Updated:
-        gradient, surrogate = surrogate_gradient(policy, theta, batch, world)
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
+        gradient, surrogate = surrogate_gradient(policy, theta, batch, group)
         if (reason := useless(gradient)) is not None:
             return refused(theta, reason, gradient)
         fraction = sampled(batch, self.fisher_fraction, self.fisher_min_states)
-        matrix = fisher_matrix(policy, theta, batch, fraction, rng, world, METRICS[self.fisher])
-        damping = damping_diagonal(self.damping, self.cg_damping, policy, theta, batch, world)
+        matrix = fisher_matrix(policy, theta, batch, fraction, rng, group, METRICS[self.fisher])
+        damping = damping_diagonal(self.damping, self.cg_damping, policy, theta, batch, group)
         solution = natural_direction(matrix, gradient, self.cg_iterations, damping)
         step_size = self._step_size(matrix, solution)
         if isinstance(step_size, str):
             return refused(theta, step_size, gradient)
-        updated = self._line_search(policy, theta, step_size * solution.x, gradient, surrogate, batch, world)
+        updated = self._line_search(policy, theta, step_size * solution.x, gradient, surrogate, batch, group)
         solved: Stats = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}
         return Updated(updated.theta, updated.stats | solved)
 

@@ -43,7 +43,7 @@ class Dots:
 def published() -> dict[Key, Dots]:
     """Return the dots of Figure 5 as scores, which are its costs with the other sign."""
     points: dict[Key, list[tuple[float, float]]] = {}
-    for row in csv.DictReader((files("trpo_cli") / "data" / "figure5.csv").read_text().splitlines()):
+    for row in csv.DictReader((files("trpo_cli.reports") / "data" / "figure5.csv").read_text().splitlines()):
         points.setdefault((row["game"], row["sampler"]), []).append((float(row["iteration"]), -float(row["cost"])))
     return {key: Dots(*np.array(xy).T) for key, xy in points.items()}
 

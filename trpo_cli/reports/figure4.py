@@ -81,7 +81,7 @@ HEADERS += ["sim. steps/iteration"]
 
 def published_curves() -> Published:
     """Return the digitised curves of the paper: (task, method) to iterations and scores."""
-    text = (files("trpo_cli") / "data" / "figure4.csv").read_text()
+    text = (files("trpo_cli.reports") / "data" / "figure4.csv").read_text()
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in csv.DictReader(text.splitlines()):
         points.setdefault((row["task"], row["method"]), []).append((float(row["iteration"]), float(row["score"])))

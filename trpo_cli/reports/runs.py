@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.settings import completed
+from trpo_cli.runs.settings import completed
 
 SEARCHES = ("cem", "cma")  # no sampler takes part in them
 GROUPS = ("env", "policy", "sampler", "optimizer")  # where settings act; ``task`` is where they come from

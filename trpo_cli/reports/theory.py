@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trpo_cli import theory
+from trpo_cli.reports import tabular as theory
 from trpo_cli.reports.tables import markdown, write_csv
 
 N_STATES, N_ACTIONS, GAMMA = 8, 4, 0.3

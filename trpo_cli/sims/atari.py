@@ -18,8 +18,8 @@ from ale_py import roms as ale_roms
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
+from trpo_cli.sims.atari_screen import Frame, Screen
 from trpo_cli.sims.base import Discrete, Step
-from trpo_cli.sims.screens import Frame, Screen
 
 MAX_LANES = 128  # enough for the policy to work at full speed
 SEED = 1  # of the console's power-on memory, the same in every episode; -1 would be the time of day

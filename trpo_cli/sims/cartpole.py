@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
-from trpo_cli.sims.picture import cart_and_pole
+from trpo_cli.sims.cartpole_picture import cart_and_pole
 
 _MAY_BE_ZERO = {"gravity", "cart_friction", "pole_friction", "reset_range", "balance_reward", "control_cost"}
 

@@ -46,7 +46,7 @@ class CentreOfMass:
 
 
 def _hinges(model: Any) -> NDArray[np.float64]:
-    """Which positions add up to a body's angle, and with which sign: `[bodies, nq]`, the world's row 0."""
+    """Which positions add up to a body's angle, and with which sign: `[bodies, nq]`, the group's row 0."""
     hinges = np.zeros((model.nbody, model.nq))
     for body in range(1, model.nbody):
         hinges[body] = hinges[model.body_parentid[body]]

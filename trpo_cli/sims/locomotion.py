@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import MAX_LANES, Continuous, Floats, Step
+from trpo_cli.sims.camera import MujocoCamera
 from trpo_cli.sims.centre_of_mass import CentreOfMass
 from trpo_cli.sims.mujoco_engine import INTEGRATORS, Engine, assets, unstable
-from trpo_cli.sims.picture import MujocoCamera
 
 _RANGES = ("healthy_height", "healthy_angle", "healthy_state")
 _NOT_NEGATIVE = ("control_cost", "alive_bonus", "impact_cost", "excluded_positions", "reset_noise")

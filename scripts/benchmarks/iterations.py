@@ -1,0 +1,101 @@
+"""Whole TRPO iterations: against sb3-contrib, with one worker against all, and where the time goes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.measure import Pair, Row, in_turns, on_cores, pairs
+from benchmarks.tasks import parts
+from trpo_cli.parallel.group import Group
+
+SB3, SCALING, UPDATE_SHARE = 10.0, 0.925, 0.1  # targets; two workers at 1.85 times one are 0.925 of ideal scaling
+SB3_ENVS = 10
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One iteration."""
+
+    steps: int  # environment steps
+    collect_s: float
+    update_s: float
+
+    @property
+    def steps_per_s(self) -> float:
+        return self.steps / (self.collect_s + self.update_s)
+
+
+def iterate(overrides: Sequence[str], n_workers: int, n: int, surviving: bool = False) -> list[Timing]:
+    """``n`` iterations of a fresh run in pinned processes, after one that is not counted."""
+
+    def task(group: Group) -> list[Timing]:
+        algorithm = parts(*overrides, surviving=surviving).algorithm
+        state, timings = algorithm.initial(), []
+        for i in range(n + 1):
+            state, row = algorithm.iterate(state, i, group)
+            times = (float(row[f"time/{part}_s"]) for part in ("collect", "update"))
+            timings.append(Timing(int(row["collect/sim_steps"]), *times))
+        return timings[1:]
+
+    return on_cores(n_workers, task)
+
+
+def against_sb3(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]:
+    """A Hopper-v5 iteration of ours on every core beside sb3-contrib's; no row where that is not installed.
+
+    The target is against its defaults, one environment. With more, one call of its policy serves them all.
+    """
+    if find_spec("sb3_contrib") is None:
+        return []
+
+    def ours() -> float:
+        return _rate(iterate(["env=hopper_v5", f"sampler.steps_per_iteration={n_steps}"], n_workers, n))
+
+    rounds = in_turns(repeats, ours, lambda: _sb3_rate(n_steps, n, 1), lambda: _sb3_rate(n_steps, n, SB3_ENVS))
+    name = f"TRPO iteration, Hopper-v5, 64-64, {n_steps // 1000} K steps"
+    return [
+        Row(name, "steps/s", "sb3-contrib TRPO", pairs(rounds, 1), at_least=SB3),
+        Row(name, "steps/s", f"sb3-contrib TRPO, {SB3_ENVS} environments", pairs(rounds, 2)),
+    ]
+
+
+def _sb3_rate(n_steps: int, n: int, n_envs: int) -> float:
+    """Steps/s of sb3-contrib, in a process of its own that may use every core."""
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {key: value for key, value in os.environ.items() if key not in threads}
+    command = [sys.executable, str(Path(__file__).with_name("sb3.py")), str(n_steps), str(n), str(n_envs)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def scaling(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]:
+    """A Hopper-v5 iteration with all workers beside as many times the rate of one."""
+    overrides = ["env=hopper_v5", f"sampler.steps_per_iteration={n_steps}"]
+    rounds = in_turns(
+        repeats,
+        lambda: _rate(iterate(overrides, n_workers, n)),
+        lambda: n_workers * _rate(iterate(overrides, 1, n)),
+    )
+    name = f"TRPO iteration, Hopper-v5, {n_steps // 1000} K steps, {n_workers} workers"
+    return [Row(name, "steps/s", f"{n_workers} times one worker", pairs(rounds, 1), at_least=SCALING)]
+
+
+def update_share(n_paths: int, n_workers: int, n: int) -> list[Row]:
+    """The update's share of an iteration at the paper's hopper settings, every path as long as its limit.
+
+    ``n_paths`` of the paper's 1000 are run: both parts grow in proportion, and fixed costs weigh more on fewer.
+    """
+    timings = iterate(["env=hopper", f"sampler.n_paths={n_paths}"], n_workers, n, surviving=True)
+    shares: list[Pair] = [(t.update_s, t.collect_s + t.update_s) for t in timings]
+    name = f"update, hopper at the paper's settings, {timings[0].steps // 1000} K of 1000 K steps"
+    return [Row(name, "s", "whole iteration", shares, at_most=UPDATE_SHARE)]
+
+
+def _rate(timings: Sequence[Timing]) -> float:
+    """Steps/s over several iterations."""
+    return sum(t.steps for t in timings) / sum(t.collect_s + t.update_s for t in timings)

@@ -1,0 +1,133 @@
+"""Environment steps a second: the sampler, policy included, against the physics alone and against Gymnasium."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import gymnasium
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+
+from benchmarks.measure import Row, in_turns, on_cores, pairs, seconds, seconds_of_all
+from benchmarks.tasks import SEED, Parts, parts
+from trpo_cli.parallel.group import Group
+from trpo_cli.samplers.episodes import run_paths
+
+ALL_CORES, ONE_CORE = 0.9, 0.85  # targets, as fractions of the open-loop rate
+OPEN_LOOP_STEPS = 20  # control steps that the physics alone goes on from each visited state
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much to simulate."""
+
+    surviving: bool  # no episode ends before its limit
+    lanes: int  # a worker
+    repeats: int
+    step_limit: int  # environment steps of an episode
+    open_loop_lanes: int  # visited states that the physics alone starts from
+    gym_envs: int  # in each of Gymnasium's vector environments
+    gym_steps: int  # of each of them
+
+
+def sampler_rate(env: str, size: Size, n_workers: int) -> list[Row]:
+    """Steps/s of the whole sampler in ``n_workers`` pinned processes, beside the open-loop limit in the same ones."""
+
+    def task(group: Group) -> tuple[list[tuple[float, ...]], float]:
+        p = parts(f"env={env}", surviving=size.surviving)
+        rounds = in_turns(size.repeats, own_sampler(p, size.lanes, size.step_limit, group), _open_loop(p, size, group))
+        roll = run_paths(p.sim, p.policy, p.theta, SEED, 0, range(size.lanes), size.step_limit)
+        return rounds, roll.n_steps / len(roll.rewards)
+
+    rounds, alive = on_cores(n_workers, task)
+    where = "one process" if n_workers == 1 else f"{n_workers} processes"
+    who = "surviving" if size.surviving else "fresh policy"
+    name = f"sampler {env}, {who}, {where}, {size.lanes} lanes each ({alive:.0f} alive on average)"
+    target = ONE_CORE if n_workers == 1 else ALL_CORES
+    return [Row(name, "steps/s", "open-loop mujoco.rollout", pairs(rounds, 1), at_least=target)]
+
+
+def against_gymnasium(env: str, gym_id: str, size: Size, n_workers: int) -> list[Row]:
+    """Steps/s of the whole sampler beside Gymnasium's vector environments, which have no policy to run."""
+
+    def task(group: Group) -> list[tuple[float, ...]]:
+        p = parts(f"env={env}", surviving=size.surviving)
+        return in_turns(
+            size.repeats, own_sampler(p, size.lanes, size.step_limit, group), _sync_vector(gym_id, size, group)
+        )
+
+    sync = on_cores(n_workers, task)
+    ours = [values[0] for values in sync]
+    asynchronous = [_async_rate(gym_id, size, 4 * n_workers) for _ in range(size.repeats)]
+    return [
+        Row(f"sampler {env}", "steps/s", f"gymnasium SyncVectorEnv, {n_workers} processes, no policy", pairs(sync, 1)),
+        Row(
+            f"sampler {env}",
+            "steps/s",
+            "gymnasium AsyncVectorEnv, no policy",
+            list(zip(ours, asynchronous, strict=True)),
+        ),
+    ]
+
+
+def own_sampler(p: Parts, lanes: int, step_limit: int, group: Group) -> Callable[[], float]:
+    """Steps/s of one batch by the run's own sampler, ``lanes`` a worker, another iteration's at each call."""
+    n_paths = lanes * group.size
+    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=step_limit, scale=1.0)
+    iteration, steps = 0, 0.0
+
+    def collect() -> None:
+        nonlocal iteration, steps
+        iteration += 1
+        _, stats = sampler(p.sim, p.policy, p.theta, SEED, iteration, group)
+        steps = stats["collect/sim_steps"]
+
+    def rate() -> float:
+        elapsed = seconds_of_all(collect, group)
+        return steps / elapsed
+
+    return rate
+
+
+def _open_loop(p: Parts, size: Size, group: Group) -> Callable[[], float]:
+    """The limit: MuJoCo alone, in one call, from states the policy visited and with controls of its spread."""
+    path = Path(gymnasium.__file__).parent / "envs/mujoco/assets" / p.sim.model
+    model = mujoco.MjModel.from_xml_path(str(path))
+    roll = run_paths(p.sim, p.policy, p.theta, SEED, 0, range(size.lanes), size.step_limit, keep_states=True)
+    assert roll.states is not None
+    rng = np.random.default_rng(group.rank)
+    chosen = rng.integers(len(roll.states), size=size.open_loop_lanes)
+    taken = roll.actions[rng.integers(len(roll.actions), size=(size.open_loop_lanes, OPEN_LOOP_STEPS))]
+    space = p.sim.action_space
+    controls = np.clip(space.controls(taken), space.low, space.high).repeat(p.sim.frame_skip, axis=1)
+    engine, data, states = Rollout(nthread=0), mujoco.MjData(model), np.asarray(roll.states[chosen], np.float64)
+
+    def rate() -> float:
+        elapsed = seconds_of_all(lambda: engine.rollout(model, data, states, controls), group)
+        return group.size * size.open_loop_lanes * OPEN_LOOP_STEPS / elapsed
+
+    return rate
+
+
+def _sync_vector(gym_id: str, size: Size, group: Group) -> Callable[[], float]:
+    envs = gymnasium.make_vec(gym_id, size.gym_envs, vectorization_mode="sync")
+    envs.reset(seed=group.rank)
+    actions = [envs.action_space.sample() for _ in range(size.gym_steps)]
+
+    def rate() -> float:
+        elapsed = seconds_of_all(lambda: [envs.step(a) for a in actions], group)
+        return group.size * size.gym_envs * size.gym_steps / elapsed
+
+    return rate
+
+
+def _async_rate(gym_id: str, size: Size, n_envs: int) -> float:
+    """One environment a process, several a core; the machine's scheduler decides where."""
+    envs = gymnasium.make_vec(gym_id, n_envs, vectorization_mode="async")
+    try:
+        envs.reset(seed=0)
+        actions = [envs.action_space.sample() for _ in range(size.gym_steps)]
+        return n_envs * size.gym_steps / seconds(lambda: [envs.step(a) for a in actions])
+    finally:
+        envs.close()

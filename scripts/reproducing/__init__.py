@@ -1,0 +1,1 @@
+"""The commands behind the paper's figures and tables, and the runner of the missing ones."""

@@ -1,0 +1,166 @@
+"""The commands behind each figure and table."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trpo_cli.reports.table1 import EVALUATION, RANDOM
+
+TASKS = ("cartpole", "swimmer", "hopper", "walker")
+# Panel: the methods that the paper's Figure 4 shows there, as overrides.
+METHODS = {
+    "single_path": (),
+    "vine": ("sampler=vine",),
+    "natural_gradient": ("optimizer=natural_gradient",),
+    "max_kl": ("optimizer=max_kl",),
+    "empirical_fim": ("optimizer=empirical_fim",),
+    "cem": ("optimizer=cem",),
+    "cma": ("optimizer=cma",),
+    "rwr": ("optimizer=rwr",),
+}
+PANELS = {
+    "cartpole": tuple(METHODS),
+    "swimmer": tuple(m for m in METHODS if m != "max_kl"),
+    "hopper": ("single_path", "vine", "natural_gradient", "cem", "rwr"),
+    "walker": ("single_path", "vine", "natural_gradient", "cem", "rwr"),
+}
+GAMES = ("pong", "breakout", "beam_rider", "enduro", "qbert", "seaquest", "space_invaders")
+PENALTIES = (3, 1, 0.3, 0.1, 0.03, 0.01)  # λ of Eq. (17) that the authors swept
+PATHS_PENALTIES = (3, 2, 1)  # under the authors' damping, two of these and one between
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: the overrides of its ``trpo-train`` command."""
+
+    overrides: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        return "trpo-train " + " ".join(self.overrides)
+
+    def run(self) -> int:
+        """Train; the exit status. A finished run is left alone and an unfinished one resumed."""
+        print(f"$ {self.command}", flush=True)
+        return subprocess.run([sys.executable, "-m", "trpo_cli", *self.overrides]).returncode
+
+
+def folder(target: str, scale: str) -> str:
+    """The name of a target's runs, and of the folder of its drawings."""
+    return target if scale == "paper" else f"{target}-{scale}"
+
+
+def figure4_jobs(tasks: Sequence[str], methods: Sequence[str], scale: str, seeds: range) -> list[Job]:
+    """The jobs behind Figure 4, one seed of every curve before the next seed of any."""
+    name = folder("figure4", scale)
+    jobs = []
+    for seed in seeds:
+        for task in tasks:
+            base = (f"experiment=fig4/{task}", f"scale={scale}", f"seed={seed}")
+            for method in (m for m in PANELS[task] if m in methods):
+                for suffix, extra in _variants(task, method, scale):
+                    jobs.append(Job((*base, f"name={name}{suffix}", *METHODS[method], *extra)))
+    return jobs
+
+
+def _variants(task: str, method: str, scale: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Suffix of the run's name and further overrides, for each curve that a method is drawn as."""
+    variants: list[tuple[str, tuple[str, ...]]] = []
+    if method == "natural_gradient":
+        variants += [(f"-penalty{p}", (f"optimizer.penalty={p}",)) for p in PENALTIES]
+        if task == "cartpole":  # where the published curve is one of the authors' damping
+            paths = "optimizer.damping=paths"
+            variants += [(f"-penalty{p}-paths", (f"optimizer.penalty={p}", paths)) for p in PATHS_PENALTIES]
+        return variants
+    variants.append(("", ()))
+    if task == "cartpole" and method in ("single_path", "vine", "empirical_fim"):
+        variants.append(("-2delta", ("optimizer.kl_slack=2",)))
+    if task == "cartpole" and method == "max_kl":  # one of the authors' run files, which accept up to 2 delta
+        authors = ("optimizer.kl_limit=0.03", "optimizer.kl_slack=2", "optimizer.line_search=halving")
+        variants.append(("-authors", authors))
+    if (
+        task == "cartpole" and method in ("cem", "cma", "rwr") and scale == "paper"
+    ):  # the published curves are those of fewer episodes
+        variants.append(("-64", ("path_scale=0.25",)))
+    if task == "hopper" and method == "single_path":
+        variants.append(("-halving", ("optimizer.line_search=halving",)))
+    return variants
+
+
+def table2_jobs(tasks: Sequence[str], scale: str, seeds: range) -> list[Job]:
+    """The jobs behind Table 2: both samplers under its protocol."""
+    name = folder("table2", scale)
+    return [
+        Job((f"experiment=table2/{task}", f"scale={scale}", f"seed={seed}", f"name={name}", f"sampler={sampler}"))
+        for seed in seeds
+        for task in tasks
+        for sampler in ("single", "vine")
+    ]
+
+
+def atari_jobs(games: Sequence[str], methods: Sequence[str], scale: str, seeds: range, iterations: str) -> list[Job]:
+    """The jobs behind Figure 5 and Tables 1 and 3: single path on every game, then the vine on every game."""
+    name = folder("figure5", scale)
+    more = (f"iterations={iterations}",) if iterations else ()
+    return [
+        Job((f"env=atari/{game}", f"scale={scale}", f"seed={seed}", f"name={name}", *METHODS[method], *more))
+        for seed in seeds
+        for method in ("single_path", "vine")
+        if method in methods
+        for game in games
+    ]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One ``trpo-eval`` command on a run directory, for Table 1."""
+
+    run_directory: Path
+    episodes: int
+    random: bool  # chance in place of the trained policy
+
+    @property
+    def words(self) -> list[str]:
+        words = [f"run={self.run_directory}", f"episodes={self.episodes}"]
+        return words + (["random=true", f"out={self._out}"] if self.random else [])
+
+    @property
+    def command(self) -> str:
+        return "trpo-eval " + " ".join(self.words)
+
+    @property
+    def _out(self) -> Path:
+        return self.run_directory / (RANDOM if self.random else EVALUATION)
+
+    def run(self) -> int:
+        """Evaluate what has not been, or has been trained further since; the exit status."""
+        if not (self.run_directory / "checkpoint.pt").exists() or self._up_to_date():
+            return 0
+        print(f"$ {self.command}", flush=True)
+        evaluate = "import sys; from trpo_cli.cli.train import evaluate; sys.exit(evaluate())"
+        return subprocess.run([sys.executable, "-c", evaluate, *self.words]).returncode
+
+    def _up_to_date(self) -> bool:
+        try:
+            found = json.loads(self._out.read_text())
+            n_rows = len((self.run_directory / "progress.jsonl").read_text().splitlines())
+        except (OSError, ValueError):
+            return False
+        return bool(found["episodes"] == self.episodes and (self.random or found["iterations"] == n_rows))
+
+
+def evaluations(
+    games: Sequence[str], methods: Sequence[str], scale: str, seeds: range, episodes: int
+) -> list[Evaluation]:
+    """Every run's policy, and chance once a game, in the directory of the game's first run."""
+    name = folder("figure5", scale)
+    samplers = [sampler for method, sampler in (("single_path", "single"), ("vine", "vine")) if method in methods]
+    found = []
+    for game in games:
+        places = [Path(f"outputs/{name}/atari/{game}/trpo-{s}/seed{k}") for k in seeds for s in samplers]
+        found += [Evaluation(place, episodes, random=False) for place in places]
+        found += [Evaluation(place, episodes, random=True) for place in places[:1]]
+    return found

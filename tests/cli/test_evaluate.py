@@ -1,0 +1,236 @@
+"""Laws of trpo-eval: it scores the policy that was trained, over episodes that its seed decides."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from compose import executed, planned
+from video_frames import frames
+
+import trpo_cli
+from trpo_cli.cli import train as cli
+from trpo_cli.cli.evaluate import MEANING, USAGE, Request, evaluate, parse, play, trained
+from trpo_cli.errors import ConfigError
+from trpo_cli.samplers.randomness import generator, generators
+
+LIMIT = 60
+KEYS = ", ".join(MEANING)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a small policy that has learnt a little."""
+    words = ("iterations=4", "sampler.n_paths=16", f"task.step_limit={LIMIT}", "optimizer.kl_limit=0.1")
+    return executed(planned(*words, f"outputs={tmp_path_factory.mktemp('outputs')}"))
+
+
+def score(run: Path, **words: Any) -> dict[str, Any]:
+    return evaluate(Request(**{"run": str(run), "episodes": 8, **words}))
+
+
+def test_the_summary_is_what_the_returns_say(run: Path):
+    result = score(run)
+    returns = np.array(result["returns"])
+    assert len(returns) == result["episodes"] == 8
+    assert result["return_mean"] == pytest.approx(returns.mean(), abs=1e-6)
+    assert result["return_standard_error"] == pytest.approx(returns.std(ddof=1) / np.sqrt(8), abs=1e-6)
+    assert result["score"] == pytest.approx(returns.mean() / LIMIT, abs=1e-6)
+    assert 1 <= result["length_mean"] <= LIMIT and result["iterations"] == 4
+    assert 9 * result["length_mean"] < result["return_mean"] <= 10 * result["length_mean"]
+
+
+def test_no_episode_starts_where_training_did_whatever_the_seed(run: Path):
+    sim, policy, theta, _, _ = trained(run)
+    begun: list[np.ndarray] = []
+
+    class Watched:
+        """The simulator, noting where its lanes begin."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sim, name)
+
+        def reset(self, rngs: Any) -> Any:
+            begun.append(sim.reset(rngs))
+            return begun[-1]
+
+    play(Watched(), policy, theta, Request(str(run), seed=0), 1, range(8))  # type: ignore[arg-type]
+    seen = np.array([sim.reset(generators(0, "initial_state", i, range(16))) for i in range(4)]).reshape(-1, 4)
+    assert begun[0].shape == (8, 4) and not np.isin(begun[0], seen).any()
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_own(run: Path, greedy: bool):
+    sim, policy, theta, _, _ = trained(run)
+    for lane, value in enumerate(score(run, greedy=greedy, episodes=3, seed=4)["returns"]):
+        states, total = sim.reset([generator(4, "evaluation_start", 0, lane)]), 0.0
+        noise = policy.dist.draw_noise(generator(4, "evaluation", 0, lane), (LIMIT,))
+        for t in range(LIMIT):
+            mean, log_std = policy.params(theta, policy.tensor(sim.observe(states))).split(1, 1)
+            action = mean if greedy else mean + log_std.exp() * torch.from_numpy(noise[t])
+            step = sim.step(states, sim.action_space.controls(action.numpy()))
+            total, states = total + step.rewards[0], step.states
+            if step.terminated[0]:
+                break
+        assert value == pytest.approx(total, abs=1e-5)
+
+
+def test_the_policy_is_the_trained_one(run: Path):
+    _, policy, theta, _, iterations = trained(run)
+    last = torch.load(run / "checkpoint.pt", weights_only=True)["state"]["state"]["theta"]
+    first = policy.initial(generator(0, "initial_policy"))
+    assert iterations == 4 and torch.equal(theta, last) and not torch.allclose(theta, first)
+    np.testing.assert_array_equal(policy.input_map.half_range, [2.4, 4.0, 0.2, 4.0])
+    fresh = json.loads((run / "progress.jsonl").read_text().splitlines()[0])["collect/episode_return"]
+    assert score(run, episodes=100)["return_mean"] > 1.5 * fresh
+
+
+def test_the_seed_decides_every_episode_and_their_number_none(run: Path):
+    first, again, other, fewer = score(run), score(run), score(run, seed=1), score(run, episodes=3)
+    assert first == again and first["returns"] != other["returns"]
+    assert fewer["returns"] == first["returns"][:3]
+    assert score(run, greedy=True)["returns"] != first["returns"]
+    assert score(run, episodes=1)["return_standard_error"] is None
+
+
+def test_a_damaged_checkpoint_gives_way_to_its_predecessor(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "checkpoint.pt").write_bytes(b"rubbish")
+    assert score(copy)["iterations"] == 3
+    (copy / "checkpoint.previous.pt").unlink()
+    with pytest.raises(ConfigError, match=r"copy has no checkpoint that can be read: train it first$"):
+        score(copy)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("episodes=0", "episodes=0 must be at least 1"),
+        ("video_episodes=0", "video_episodes=0 must be at least 1"),
+        ("seed=-1", "seed=-1 must be >= 0"),
+        ("episodes=abc", f"episodes=abc is not a whole number; for example: {USAGE}"),
+        ("episodes=1.5", f"episodes=1.5 is not a whole number; for example: {USAGE}"),
+        ("episodes=null", f"episodes=null cannot be: it needs a value; for example: {USAGE}"),
+        ("greedy=maybe", f"greedy=maybe is neither true nor false; for example: {USAGE}"),
+        ("episode=3", f"episode does not exist; did you mean episodes?; for example: {USAGE}"),
+        (
+            "xyz=3",
+            f"xyz does not exist; known here: {KEYS}; for example: {USAGE}",
+        ),
+        (
+            "=3",
+            f" does not exist; known here: {KEYS}; for example: {USAGE}",
+        ),
+        ("greedy", f"greedy is no key=value; for example: {USAGE}"),
+        ("out=${nowhere}", f"out refers to ${{nowhere}}, which does not exist; for example: {USAGE}"),
+    ],
+)
+def test_bad_words_are_refused_in_one_sentence(word: str, sentence: str):
+    with pytest.raises(ConfigError) as caught:
+        parse(["run=x", word])
+    assert str(caught.value) == sentence
+
+
+def test_words_are_read_as_they_are_written():
+    assert parse(["run=1", "greedy=true", "out=null", "seed=3"]) == Request("1", 100, True, 3, None)
+    assert parse(["run=it's", "out={a"]).out == "{a"
+    with pytest.raises(ConfigError, match=r"^run has no value; set run=…; for example: "):
+        parse(["episodes=3"])
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    def trpo_eval(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["trpo-eval", *words])
+        status: Any = 0
+        try:
+            cli.evaluate()
+        except SystemExit as end:
+            status = end.code
+        return status, *capfd.readouterr()
+
+    yield trpo_eval
+
+
+def test_the_command_writes_the_file_and_says_the_mean(run: Path, tmp_path: Path, command: Any):
+    out = tmp_path / "new/score.json"
+    status, output, errors = command(f"run={run}", "episodes=8", f"out={out}")
+    written = json.loads(out.read_text())
+    assert status == 0 and errors == "" and written == score(run)
+    assert output.startswith(f"return {written['return_mean']:.6g} ± ") and output.endswith(f"; written to {out}\n")
+
+
+def test_who_plays_names_the_file(run: Path, command: Any):
+    for words, name in (([], "evaluation.json"), (["greedy=true"], "evaluation_greedy.json")):
+        command(f"run={run}", "episodes=2", *words)
+        assert json.loads((run / name).read_text())["greedy"] is bool(words)
+    assert json.loads((run / "evaluation.json").read_text())["greedy"] is False
+    assert Request(run=str(run), random=True).json == run / "evaluation_random.json"
+
+
+def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trpo_cli.cli.evaluate.play", None)  # which would raise
+    film = str(tmp_path / "film")
+    for words, status, sentence in (
+        ((f"run={tmp_path}",), 2, f"trpo-eval: run={tmp_path} is no run directory: it has no .hydra/config.yaml\n"),
+        ((f"run={run}", "seed=x"), 2, f"trpo-eval: seed=x is not a whole number; for example: {USAGE}\n"),
+        ((f"run={run}", "out=/proc/x/y"), 1, "trpo-eval: cannot write to /proc/x/y: No such file or directory\n"),
+        ((f"run={run}", f"out={run}"), 1, f"trpo-eval: cannot write to {run}: Is a directory\n"),
+        ((f"run={run}", "video=/proc/x.mp4"), 1, "trpo-eval: cannot write to /proc/x.mp4: No such file or directory\n"),
+        ((f"run={run}", f"video={film}.gif"), 2, f"trpo-eval: video={film}.gif must end in .mp4\n"),
+    ):
+        assert command(*words) == (status, "", sentence)
+    assert command()[0] == 2 and not list(tmp_path.iterdir())
+
+
+def test_the_page_of_help_says_what_every_key_is(command: Any):
+    status, page, errors = command("--help")
+    assert (status, errors) == (0, "") and command("-h")[1] == page
+    assert MEANING.keys() == Request.__dataclass_fields__.keys()
+    for name, meaning in MEANING.items():
+        assert re.search(rf"^  {name}=\S* +{re.escape(meaning)}$", page, re.MULTILINE)
+
+
+def test_the_filmed_episodes_are_the_first_of_those_scored(run: Path, tmp_path: Path, command: Any):
+    out = tmp_path / "film.mp4"
+    words = (f"run={run}", "episodes=6", "seed=2", f"out={tmp_path / 'score.json'}")
+    status, output, errors = command(*words, f"video={out}", "video_episodes=2")
+    assert (status, errors) == (0, "") and output.endswith(f", film to {out}\n")
+    with_film = json.loads((tmp_path / "score.json").read_text())
+    command(*words)
+    assert json.loads((tmp_path / "score.json").read_text())["returns"] == with_film["returns"]
+    fps, pictures = frames(out)
+    assert fps == 20  # dt is 0.05 s
+    assert len(pictures) == sum(1 + n_steps(with_film["returns"][lane]) for lane in (0, 1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "score.json"]
+
+
+def n_steps(episode_return: float) -> int:
+    """Steps of an episode: all but the last pay nearly 10, and the last pays 0 where it ends before the limit."""
+    return min(round(episode_return / 10) + 1, LIMIT)
+
+
+@pytest.mark.parametrize("backend", ["egl", "disabled"])
+def test_a_hopper_is_filmed_or_a_sentence_says_what_to_install(backend: str, tmp_path: Path):
+    run = executed(planned("env=hopper", "iterations=1", "sampler.n_paths=2", f"outputs={tmp_path}"))
+    film = tmp_path / "film.mp4"
+    program = "from trpo_cli.cli.train import evaluate; evaluate()"
+    words = [f"run={run}", "episodes=1", f"video={film}"]
+    environment = os.environ | {"MUJOCO_GL": backend, "PYTHONPATH": str(Path(trpo_cli.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True)
+    if backend == "egl" and done.returncode == 0:  # the machine has EGL
+        _, pictures = frames(film)
+        assert pictures[0].shape == (360, 480, 3) and pictures[0].std() > 20
+        assert np.abs(pictures[0] - pictures[-1]).max() > 50  # it fell
+    else:
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and not film.exists()
+        assert "apt install libegl1" in done.stderr or "cannot be imported" in done.stderr

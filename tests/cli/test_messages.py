@@ -1,0 +1,128 @@
+"""What Hydra and OmegaConf object to is said in one sentence, with the nearest thing that exists."""
+
+from pathlib import Path
+
+import pytest
+from compose import CONF, composed, options
+from hydra.errors import ConfigCompositionException
+
+from trpo_cli.cli.messages import explain
+
+
+def said(*words: str, conf: Path = CONF) -> str:
+    """The sentence about a command line that does not compose."""
+    with pytest.raises(Exception) as caught:
+        composed(*words, conf=conf)
+    return explain(caught.value, CONF, words)
+
+
+@pytest.mark.parametrize("group", ["env", "policy", "sampler", "optimizer", "scale", "experiment"])
+@pytest.mark.parametrize("option", ["zzz", "", "null", "3"])
+def test_an_option_that_does_not_exist_is_answered_with_those_that_do(group: str, option: str):
+    assert said(f"{group}={option}") == f"{group}={option} does not exist; choices: {', '.join(options(group))}"
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("env=hoper", "env=hopper"),
+        ("env=cart-pole", "env=cartpole"),
+        ("optimizer=trop", "optimizer=trpo"),
+        ("optimizer=maxkl", "optimizer=max_kl"),
+        ("sampler=vines", "sampler=vine"),
+        ("experiment=fig4/hoper", "experiment=fig4/hopper"),
+        ("scale=laptops", "scale=laptop"),
+    ],
+)
+def test_the_nearest_option_is_proposed(word: str, near: str):
+    assert said(word).startswith(f"{word} does not exist; did you mean {near}? choices: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["iteration=3"], "iteration does not exist; did you mean iterations?"),
+        (["optimizer.kl_limt=0.1"], "optimizer.kl_limt does not exist; did you mean optimizer.kl_limit?"),
+        (["task.vine.n_trunk=3"], "task.vine.n_trunk does not exist; did you mean task.vine.n_trunks?"),
+        (["envs=hopper"], "envs does not exist; did you mean env?"),
+        (["xyz=3"], "xyz does not exist; see trpo-train --help"),
+        (["xyz.abc=3"], "xyz.abc does not exist; see trpo-train --help"),
+        (["~iteration"], "iteration does not exist; did you mean iterations?"),
+        (
+            ["optimizer.penalty=3"],
+            "optimizer.penalty does not exist with the chosen options; it belongs to optimizer=natural_gradient",
+        ),
+        (
+            ["sampler=vine", "sampler.n_paths=3"],
+            "sampler.n_paths does not exist with the chosen options; it belongs to sampler=single",
+        ),
+        (
+            ["optimizer=cem", "optimizer.cg_iterations=3"],
+            "optimizer.cg_iterations does not exist with the chosen options; "
+            "it belongs to optimizer=natural_gradient, optimizer=trpo",
+        ),
+        (
+            ["optimizer={a:1}"],
+            "optimizer is a group: choose one of its options, optimizer=…, or set one of the keys, optimizer.…=…",
+        ),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest_or_the_option_it_belongs_to(words: list[str], sentence: str):
+    assert said(*words) == sentence
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("seed=abc", "seed=abc is not a whole number"),
+        ("seed=1.5", "seed=1.5 is not a whole number"),
+        ("seed=", "seed= is not a whole number"),
+        ("seed=null", "seed=null cannot be: it needs a value"),
+        ("path_scale=half", "path_scale=half is not a number"),
+        ("name=[a]", "name=['a'] is not a word"),
+        ("task.hidden_sizes=5", "task.hidden_sizes=5 is not a list; write task.hidden_sizes=[5]"),
+        ("task.hidden_sizes=[a]", "task.hidden_sizes[0]=a is not a whole number"),
+        ("task=3", "task=3 is not a section of keys; set task.…=… for each key"),
+        ("~task.gamma", "task.gamma cannot be taken out; set task.gamma=… to another value"),
+        ("task.input_scale={a:1}", "task.input_scale is a list, or a section of keys, and cannot become the other"),
+        ("+seed=1", "seed exists already; write seed=… without a +"),
+        ("+env=hopper", "env is chosen already; write env=… without a + to choose another"),
+        ("+optimizer=trpo", "optimizer is chosen already; write optimizer=… without a + to choose another"),
+        ("++sampler=vine", "sampler is chosen already; write sampler=… without a + to choose another"),
+        ("env@here=hopper", "env@here: options stay in their own group; write env=…"),
+        ("seed", "seed is no override; write key=value, for example env=hopper or seed=1"),
+        ("seed:1", "seed:1 is no override; write key=value, for example env=hopper or seed=1"),
+        ("seed='", "seed=' is no override; write key=value, for example env=hopper or seed=1"),
+        ("=1", "=1 is no override; write key=value, for example env=hopper or seed=1"),
+    ],
+)
+def test_a_wrong_value_or_word_is_named(word: str, sentence: str):
+    assert said(word) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("iteratons: 3", "iteratons does not exist; did you mean iterations? (in experiment/mine.yaml)"),
+        ("seed: abc", "seed=abc is not a whole number (in experiment/mine.yaml)"),
+        ("seed: [3", "{conf}/experiment/mine.yaml, line 3, is no YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "defaults:\n  - override /env: hoper",
+            "env=hoper does not exist; did you mean env=hopper? choices: " + ", ".join(options("env")),
+        ),
+    ],
+)
+def test_a_fault_in_a_file_is_said_with_the_file(text: str, sentence: str, tmp_path: Path):
+    for path in CONF.rglob("*.yaml"):
+        copy = tmp_path / path.relative_to(CONF)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    assert said("experiment=mine", conf=tmp_path) == sentence.format(conf=tmp_path)
+
+
+def test_what_is_not_foreseen_is_still_one_line():
+    assert explain(ConfigCompositionException("first\nsecond"), CONF, []) == "first"
+    assert explain(ConfigCompositionException(), CONF, []) == (
+        "ConfigCompositionException while composing the configuration"
+    )

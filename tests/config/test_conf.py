@@ -1,0 +1,222 @@
+"""Every YAML file of ``conf/`` composes and builds; the numbers of Table 2 and of the authors' run files."""
+
+import re
+import shutil
+from dataclasses import MISSING, fields, is_dataclass
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from compose import CONF, composed, options, planned
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from trpo_cli.cli.sweeps import PACKAGES
+from trpo_cli.config.schema import register_schema
+from trpo_cli.errors import ConfigError
+from trpo_cli.optimizers.trust_region import TrustRegion
+from trpo_cli.samplers.single_path import SinglePath
+from trpo_cli.samplers.vine import Vine
+from trpo_cli.training.run import Plan
+
+YAMLS = sorted(CONF.rglob("*.yaml"))
+METHODS = [
+    f"optimizer={optimizer} sampler={sampler}"
+    for optimizer in options("optimizer")
+    for sampler in options("sampler")
+    if sampler == "single" or optimizer not in ("cem", "cma", "rwr")
+]
+
+
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+WORDS = [f"{group}={option}" for group in GROUPS for option in options(group)]
+
+
+# Words without which an option says nothing.
+NEEDED = {"env=gymnasium": ["env.id=CartPole-v1"], "env=atari": ["env.game=pong"], "policy=atari": ["env=atari/pong"]}
+
+
+def targets() -> list[str]:
+    """Every class that a YAML file names."""
+    files = [yaml.safe_load(path.read_text()) for path in YAMLS]
+    return sorted({node["_target_"] for file in files for node in (file, file.get("env", {})) if "_target_" in node})
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_option_composes_and_builds(word: str):
+    group, _, option = word.partition("=")
+    plan = planned(word, *NEEDED.get(word, []))
+    name, *env_parts, method, _ = plan.directory.parts[1:]
+    env = "/".join(env_parts)
+    if group == "experiment":
+        assert (name, env) == (option.split("/")[0].replace("fig4", "figure4"), option.split("/")[1])
+    elif group == "scale":
+        assert plan.sampler.scale == {"paper": 1, "laptop": 1 / 8, "smoke": 0.01}[option]  # type: ignore[attr-defined]
+    else:
+        chosen = dict(zip(("optimizer", "sampler"), method.split("-"), strict=True)) | {"env": env}
+        assert (
+            chosen[group] == option
+            if group in chosen
+            else type(plan.network).__name__ == {"mlp": "Mlp", "atari": "Conv"}[option]
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes(method: str):
+    words = method.split()
+    plan = planned("env=hopper", *words, *(["policy.hidden_sizes=[4]"] if "cma" in method else []))
+    assert plan.directory.parts[3] == "-".join(word.partition("=")[2] for word in words)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_an_experiment_file_starts_with_the_command_that_runs_it_and_holds_only_differences(experiment: str):
+    lines = (CONF / f"experiment/{experiment}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert re.match(rf"# trpo-train (-m )?experiment={experiment}: ", lines[1])
+    assert planned(f"experiment={experiment}", "sampler=vine", "optimizer=natural_gradient").directory.parts[3] == (
+        "natural_gradient-vine"
+    )
+
+
+@pytest.mark.parametrize("launcher", [option for option in options("hydra") if option.startswith("launcher/")])
+def test_a_launcher_of_sweeps_builds_on_a_plugin_that_is_known_by_its_package(launcher: str):
+    text = (CONF / f"hydra/{launcher}.yaml").read_text()
+    (plugin,) = yaml.safe_load(text)["defaults"]
+    assert text.startswith("# trpo-train -m ") and f" hydra/{launcher.replace('/', '=')}" in text.splitlines()[0]
+    try:
+        assert planned(f"hydra/{launcher.replace('/', '=')}").iterations == 50
+    except ConfigError as error:  # not installed
+        assert str(error).startswith(f"hydra/launcher={plugin} does not exist") and plugin in "".join(PACKAGES)
+
+
+def test_the_sweep_settings_compose_and_interpolate_nodes_that_exist():
+    register_schema()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        cfg = compose("train", ["name=several", "outputs=elsewhere"], return_hydra_config=True)
+    assert cfg.hydra.sweep.dir == "elsewhere/several"
+    assert cfg.hydra.sweep.subdir == cfg.hydra.run.dir == "."
+    assert cfg.hydra.job.chdir is False and cfg.hydra.output_subdir is None
+
+
+TABLE_2 = {  # steps an iteration, branch length, Q-values a batch, layers
+    "swimmer": (50_000, 50, 500, (30,)),
+    "hopper": (1_000_000, 100, 2500, (50, 50)),
+    "walker": (1_000_000, 100, 2500, (50, 50)),
+}
+
+
+def common(plan: Plan) -> None:
+    assert isinstance(plan.optimizer, TrustRegion) and plan.optimizer.kl_limit == 0.01
+    assert plan.optimizer.kl_slack == 1 and plan.optimizer.line_search == "boundary"
+    assert plan.iterations == 200 and plan.seed == 0
+    assert plan.sampler.gamma == 0.99 and plan.sampler.step_limit == 1000  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("words", ["env={}", "experiment=table2/{}"])
+@pytest.mark.parametrize("env", TABLE_2)
+def test_a_task_brings_the_numbers_of_table_2(words: str, env: str):
+    steps, branch_length, n_q_values, layers = TABLE_2[env]
+    vine, single = (planned(words.format(env), f"sampler={sampler}") for sampler in ("vine", "single"))
+    common(vine)
+    common(single)
+    assert isinstance(vine.sampler, Vine) and isinstance(single.sampler, SinglePath)
+    assert (vine.sampler.n_trunks, vine.sampler.n_actions, vine.sampler.branch_length) == (16, 4, branch_length)
+    assert vine.sampler.n_states * vine.sampler.n_actions == n_q_values
+    assert vine.sampler.scale == single.sampler.scale == 1
+    assert single.sampler.n_paths == {"swimmer": 50, "hopper": 1000, "walker": 10_000}[env]
+    assert (single.sampler.steps_per_iteration or single.sampler.n_paths * 1000) == steps
+    assert tuple(vine.network.hidden_sizes) == layers and vine.network.nonlinearity == "softplus"
+
+
+@pytest.mark.parametrize("kind", ["icml", "fig4"])
+@pytest.mark.parametrize(
+    ("env", "n_paths", "step_limit", "iterations", "n_states"),
+    [
+        ("cartpole", 256, 1000, 50, 200),
+        ("swimmer", 400, 500, 50, 1000),
+        ("hopper", 512, 1000, 200, 5000),
+        ("walker", 512, 1000, 200, 5000),
+    ],
+)
+def test_the_authors_run_files(kind: str, env: str, n_paths: int, step_limit: int, iterations: int, n_states: int):
+    plan = planned(f"experiment={kind}/{env}")
+    assert isinstance(plan.sampler, SinglePath) and plan.sampler.steps_per_iteration is None
+    assert (plan.sampler.n_paths, plan.sampler.step_limit, plan.iterations) == (n_paths, step_limit, iterations)
+    vine = planned(f"experiment={kind}/{env}", "sampler=vine").sampler
+    assert isinstance(vine, Vine)
+    assert (vine.n_trunks, vine.n_states, vine.n_actions, vine.branch_length) == (32, n_states, 4, 101)
+    assert planned(f"experiment={kind}/{env}", "optimizer=cem").optimizer.population == n_paths
+
+
+@pytest.mark.parametrize(
+    ("env", "n_parameters"), [("cartpole", 6), ("swimmer", 364), ("hopper", 3306), ("walker", 3762)]
+)
+def test_the_number_of_policy_parameters(env: str, n_parameters: int):
+    hidden = {"cartpole": (), "swimmer": (30,)}.get(env, (50, 50))
+    plan = planned(f"env={env}")
+    sizes = (*plan.sim.obs_shape, *hidden, plan.sim.action_space.size)
+    by_hand = sum((a + 1) * b for a, b in pairwise(sizes)) + plan.sim.action_space.size
+    assert plan.policy.n_parameters == by_hand == n_parameters
+
+
+@pytest.mark.parametrize("env", ["cartpole", "walker"])
+def test_a_scale_multiplies_what_is_drawn_and_nothing_else(env: str):
+    for sampler in ("single", "vine"):
+        words = (f"experiment=icml/{env}", f"sampler={sampler}")
+        full, eighth = (planned(*words, f"scale={scale}").config for scale in ("paper", "laptop"))
+        for config, scale in ((full, 1), (eighth, 1 / 8)):
+            assert config["sampler"].pop("scale") == config.pop("path_scale") == scale
+        assert full == eighth
+    for optimizer in ("cem", "cma"):
+        words = (f"experiment=icml/{env}", f"optimizer={optimizer}", "policy.hidden_sizes=[]")
+        populations = [planned(*words, f"scale={scale}").optimizer.population for scale in ("paper", "laptop")]
+        assert populations[1] == populations[0] / 8
+
+
+@pytest.mark.parametrize("target", targets())
+def test_no_number_of_a_component_stands_as_a_default_in_its_class(target: str):
+    module, _, name = target.rpartition(".")
+    cls = getattr(import_module(module), name)
+    assert is_dataclass(cls)
+    assert [f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("iteratons", "iteratons: 3"),
+        ("task.step_limt", "task:\n  step_limt: 3"),
+        ("task.vine.n_trunk", "task:\n  vine:\n    n_trunk: 3"),
+        ("optimizer.kl_limt", "optimizer:\n  kl_limt: 0.1"),
+        ("sampler.n_pahts", "sampler:\n  n_pahts: 3"),
+        ("policy.hidden_size", "policy:\n  hidden_size: [3]"),
+        ("env.gravty", "env:\n  gravty: 3"),
+    ],
+)
+def test_a_misspelt_key_in_an_experiment_file_is_refused(key: str, body: str, tmp_path: Path):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    (conf / "experiment/typo.yaml").write_text(f"# @package _global_\n{body}\n")
+    with pytest.raises(ConfigError) as caught:
+        planned("experiment=typo", conf=conf)
+    assert str(caught.value).startswith(key) and "does not exist" in str(caught.value)
+
+
+def test_an_experiment_wins_over_the_options_and_the_command_line_over_the_experiment(tmp_path: Path):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    (conf / "experiment/mine.yaml").write_text("# @package _global_\nseed: 7\noptimizer:\n  kl_limit: 0.5\n")
+    assert planned("experiment=mine", conf=conf).optimizer.kl_limit == 0.5
+    assert (
+        planned("experiment=mine", "optimizer.kl_limit=0.2", "optimizer=empirical_fim", conf=conf).optimizer.kl_limit
+        == 0.2
+    )
+    assert planned("experiment=mine", conf=conf).seed == 7
+
+
+def test_every_value_of_a_composed_configuration_is_in_the_end_a_number_or_a_word():
+    cfg, _ = composed("env=hopper", "sampler=vine")
+    flat = OmegaConf.to_yaml(cfg, resolve=True)
+    assert "${" not in flat and "???" not in flat

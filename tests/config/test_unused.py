@@ -1,0 +1,264 @@
+"""Any command line through the command itself: a run that uses every value given, or one sentence and status 2."""
+
+import signal
+import sys
+from contextlib import redirect_stdout
+from dataclasses import fields
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compose import CONF, composed, options, planned
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from trpo_cli.cli import train as cli
+from trpo_cli.config import plan as planning
+from trpo_cli.config import unused as unread
+from trpo_cli.config.schema import resolved
+from trpo_cli.errors import ConfigError
+from trpo_cli.optimizers.cem import Cem
+from trpo_cli.optimizers.cma import Cma
+from trpo_cli.parallel import processes
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.mlp import Mlp
+from trpo_cli.training import run as training_run
+from trpo_cli.training.run import Plan
+
+BASE = ("workers=1", "outputs=nowhere")
+GROUPS = {group: options(group) for group in ("env", "sampler", "optimizer", "policy", "scale", "experiment")}
+MISTAKES = [
+    *("--nope", "-x", "--cfg", "--cfg=nothing", "--config-name=zzz", "--config-dir=/nowhere", "--multirun=3", "-m"),
+    *("env", "=3", "a=b=c", "seed=[", "seed='", "seed={", "seed=${", "seed=1,2", "seed=range(3)", "seed=choice(1,2)"),
+    *(
+        "+env=hopper",
+        "env@x=hopper",
+        "env@=hopper",
+        "~env",
+        "~env=hopper",
+        "~nothing",
+        "++seed=4",
+        "+seed=4",
+        "++a.b=1",
+    ),
+    *(
+        "+experiment=fig4/hopper",
+        "experiment=[fig4/hopper]",
+        "env=[hopper,walker]",
+        "env={a: 1}",
+        "env=",
+        "env=../env/hopper",
+    ),
+    *("hydra/launcher=nope", "hydra.nope=1", "hydra.run=3", "hydra.sweeper.params=3", "hydra/nope=1", "hydra.mode=x"),
+    *(
+        "task={}",
+        "task={step_limit: 5}",
+        "task={nope: 5}",
+        "sampler=null",
+        "policy=null",
+        "optimizer._target_=os.system",
+    ),
+    *("env.kwargs={g: 1}", "env.id=CartPole-v1", "env.id=Nope-v1", "name=../x", "name=a/b", "device=cuda:99", "ключ=1"),
+    *("sampler.n_paths=1_000", "seed=1e3", "seed=0x10", "iterations=1.0", "path_scale=inf", "+=1", "~", "", " ", "--"),
+]
+
+
+def leaves(tree: Any, prefix: str = "") -> list[str]:
+    """Dotted keys of every value of a composed configuration."""
+    if not isinstance(tree, dict):
+        return [prefix]
+    return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}" if prefix else key)]
+
+
+KEYS = sorted(
+    {key for o in options("optimizer") for key in leaves(resolved(composed(f"optimizer={o}")[0]))}
+    | {key for words in (["sampler=vine"], ["env=walker"]) for key in leaves(resolved(composed(*words)[0]))}
+)
+NUMBERS = st.one_of(
+    st.integers(-2, 5), st.sampled_from([10**6, 0.5, -0.5, 1.5, 1e-300, 1e300]), st.sampled_from(["inf", "-inf", "nan"])
+)
+WORDS = st.sampled_from(
+    ["", "null", "true", "auto", "policy", "uniform", "none", "tanh", "cpu", "x", "a/b", "..", "???"]
+)
+LISTS = st.lists(st.one_of(NUMBERS, WORDS), max_size=4).map(lambda xs: "[" + ",".join(map(str, xs)) + "]")
+ODD = st.sampled_from(["{a:1}", "${seed}", "${nowhere}", "${oc.env:NOWHERE}", "[[1]]", "1,2", "'", "range(3)"])
+
+
+def said_and_planned(*words: str) -> tuple[int, list[str], list[Plan]]:
+    """Exit status and sentences of the command, and the runs it would have started."""
+    said: list[str] = []
+    plans: list[Plan] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()):
+        patch.setattr(sys, "argv", ["trpo-train", *words])
+        patch.setattr(cli, "_say", lambda command, sentence: said.append(sentence))
+        patch.setattr(processes, "run", lambda n, body: body(Group()))
+        patch.setattr(training_run, "execute", lambda plan, group, stop: plans.append(plan) or 0)
+        GlobalHydra.instance().clear()
+        try:
+            cli.train()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return status, said, plans
+
+
+def parts(plan: Plan) -> tuple[Any, ...]:
+    """All that makes a run what it is."""
+    sampler = None if isinstance(plan.optimizer, Cem | Cma) else plan.sampler
+    rest = (plan.seed, plan.iterations, plan.checkpoint_every, str(plan.directory), plan.config["workers"])
+    return (
+        plan.sim,
+        plan.network,
+        sampler,
+        plan.optimizer,
+        *rest,
+        plan.config["device"],
+        plan.config["task"]["step_limit"],
+    )
+
+
+def another(value: Any) -> str:
+    """A value of the same kind as ``value``."""
+    if isinstance(value, bool):
+        return str(not value).lower()
+    if isinstance(value, int | float):
+        return str(value + 1) if abs(value) < 1e9 else "1"
+    return "[7]" if isinstance(value, list) else "another"
+
+
+def unused(plan: Plan, words: list[str]) -> list[str]:
+    """Keys of ``words`` that could have any other value without a difference to the run."""
+    found = []
+    overrides = OverridesParser.create().parse_overrides([w for w in words if "=" in w and not w.startswith("-")])
+    for key in {o.key_or_group for o in overrides if "." in o.key_or_group and not o.is_delete()}:
+        value = OmegaConf.select(OmegaConf.create(plan.config), key)
+        try:
+            if parts(planned(*words, *BASE, f"++{key}={another(value)}")) == parts(plan):
+                found.append(key)
+        except ConfigError:
+            pass  # somebody has read it
+    return found
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """Flags, options of the groups and values of keys, most of them right."""
+    words = []
+    for group, choices in GROUPS.items():
+        if draw(st.integers(0, 2)) == 0:
+            words.append(f"{group}={draw(st.sampled_from([*choices, *choices, 'nothing', 'null']))}")
+    if "env=gymnasium" in words and draw(st.booleans()):
+        words.append("env.id=CartPole-v1")
+    for key in draw(st.lists(st.sampled_from([*KEYS, "env.id", "env.kwargs", "task.search.population"]), max_size=3)):
+        place = draw(st.integers(0, len(key) - 1)) if draw(st.integers(0, 9)) == 0 else len(key)
+        sign = draw(st.sampled_from(["", "", "", "", "", "", "+", "++", "~"]))
+        value = draw(st.one_of(NUMBERS, NUMBERS, WORDS, LISTS, ODD))
+        words.append(f"{sign}{key[:place]}{key[place + 1 :]}" + ("" if sign == "~" else f"={value}"))
+    if draw(st.integers(0, 2)) == 0:
+        words.insert(draw(st.integers(0, len(words))), draw(st.sampled_from(MISTAKES)))
+    return words
+
+
+def require_plan_or_sentence(words: list[str]) -> None:
+    status, said, plans = said_and_planned(*words, *BASE)
+    sweep = {"-m", "--multirun"} & set(words)
+    assert status in (0, 2) and (sweep or len(plans) == (status == 0) or "--cfg" in words), (status, said)
+    assert bool(said) == (status == 2)
+    for sentence in said:
+        assert sentence and "\n" not in sentence and "full_key" not in sentence and "Traceback" not in sentence
+    if not sweep:
+        for plan in plans:
+            assert not unused(plan, words), f"{words} started a run that does not use {unused(plan, words)}"
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(words=command_lines())
+def test_any_command_line_gives_a_run_that_uses_every_value_or_one_sentence(words: list[str]):
+    require_plan_or_sentence(words)
+
+
+@pytest.mark.parametrize("word", MISTAKES)
+def test_a_word_that_hydra_trips_over_is_one_sentence(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    require_plan_or_sentence([word])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "task.vine.n_trunks=3",
+            "task.vine.n_trunks would not be used: nothing refers to it with env=cartpole, sampler=",
+        ),
+        ("task.vine={n_trunks:3}", "task.vine.n_trunks would not be used: nothing refers to it"),
+        ("task.search.population=30", "task.search.population would not be used: nothing refers to it"),
+        ("iterations=3 task.iterations=4", "task.iterations would not be used: nothing refers to it"),
+        ("task.gamma=0.5 sampler.gamma=0.9", "task.gamma would not be used: nothing refers to it"),
+        ("optimizer=cem sampler.n_paths=4", "sampler.n_paths would not be used: optimizer=cem runs one episode a cand"),
+        (
+            "optimizer=cem device=cpu",
+            "device would not be used: optimizer=cem runs one episode a candidate and computes",
+        ),
+        ("optimizer=cem task.gamma=0.9", "task.gamma would not be used: nothing refers to it"),
+        ("policy.nonlinearity=tanh", "policy.nonlinearity would not be used: policy.hidden_sizes=[] is linear"),
+        ("task.nonlinearity=tanh", "task.nonlinearity would not be used: nothing refers to it"),
+        ("env=hopper env.feet=[foot_geom]", "env.feet would not be used: env.impact_cost=0.0; leave it out"),
+        ("sampler.steps_per_iteration=50 task.single.n_paths=4", "task.single.n_paths would not be used: nothing refe"),
+        (
+            "sampler.steps_per_iteration=50 sampler.n_paths=4",
+            "sampler.n_paths would not be used: sampler.steps_per_iteration=50 is set",
+        ),
+        (
+            "env=gymnasium env.id=CartPole-v1 policy.initial_std=2",
+            "policy.initial_std would not be used: the actions a",
+        ),
+        ("path_scale=0.5 sampler.scale=1", "path_scale would not be used: nothing refers to it"),
+    ],
+)
+def test_a_value_that_nothing_would_read_is_refused(words: str, sentence: str):
+    status, said, plans = said_and_planned(*words.split(), *BASE)
+    assert (status, plans) == (2, []) and said[0].startswith(sentence), said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "optimizer=cem task.search.population=40",
+            "optimizer=cem path_scale=0.5",
+            "sampler=vine task.vine.n_trunks=3",
+        ),
+        *("task.step_limit=30", "optimizer=cem task.step_limit=30", "task.iterations=3", "task={gamma:0.9}", "seed=5"),
+        *("policy.hidden_sizes=[4] policy.nonlinearity=tanh", "task.hidden_sizes=[4] task.nonlinearity=tanh"),
+        *(
+            "seed=${iterations}",
+            "iterations=${task.vine.n_trunks} task.vine.n_trunks=3",
+            "env=walker env.feet=[foot_geom]",
+        ),
+    ],
+)
+def test_a_value_that_something_reads_is_not(words: str):
+    status, said, plans = said_and_planned(*words.split(), *BASE)
+    assert (status, said) == (0, []) and len(plans) == 1
+
+
+def test_what_the_oracle_calls_unused_is_what_the_command_refuses(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planning, "require_read", lambda *_: None)
+    for words in (["task.vine.n_trunks=3"], ["optimizer=cem", "sampler.n_paths=4"]):
+        (plan,) = said_and_planned(*words, *BASE)[2]
+        assert unused(plan, words) == [words[-1].partition("=")[0]]
+    assert unread.REFERENCE.findall("${scaled_population:${task.n},${path_scale}}") == ["task.n", "path_scale"]
+
+
+def test_the_keys_drawn_are_those_of_the_components():
+    assert {f"policy.{field.name}" for field in fields(Mlp)} <= set(KEYS)
+    assert {"optimizer.penalty", "optimizer.population", "sampler.n_trunks", "env.gravity", "env.feet"} <= set(KEYS)
+    assert len(KEYS) > 70 and CONF.is_dir()

@@ -1,0 +1,103 @@
+"""A package of Gymnasium environments as a third party would write it: ``env.id=gym_envs:Walk-v0`` imports it.
+
+The walk is along a line, right or left, until it leaves it on the right; what is odd about others is in their names.
+"""
+
+import threading
+from random import random
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+SMALL = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+
+class Walk(gymnasium.Env):
+    """Places 0 to ``length``; a step pays -1, and the wind (from the seed) may undo it."""
+
+    def __init__(self, length=4, wind=0.2, observations=None, actions=None):
+        self.length, self.wind, self.place = length, wind, 0
+        self.observation_space = observations or spaces.Box(0.0, length, (2,), np.float64)
+        self.action_space = actions or spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(self.length))
+        return self.seen(), {}
+
+    def seen(self):
+        if isinstance(self.observation_space, spaces.Discrete):
+            return self.place + self.observation_space.start
+        return np.full(self.observation_space.shape, self.place, np.float64)
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        box = isinstance(self.action_space, spaces.Box)
+        right = np.ravel(action)[0] > ((self.action_space.low + self.action_space.high).mean() / 2 if box else 0.5)
+        if self.np_random.random() >= self.wind:
+            self.place = max(self.place + (1 if right else -1), 0)
+        return self.seen(), -1.0, self.place >= self.length, False, {}
+
+
+class Locked(Walk):
+    """Holds what cannot be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Shared(Walk):
+    """Pretends to be copied."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Unseeded(Walk):
+    """Draws its wind where no seed reaches."""
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, -random(), *rest
+
+
+class Weary(Walk):
+    """Truncates its episodes itself."""
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward, ended, _, info = super().step(action)
+        return obs, reward, ended, self.steps >= 3, info
+
+
+class Broken(Walk):
+    """Raises at its first step."""
+
+    def step(self, action):
+        raise OSError("the road is closed")
+
+
+def register(name, entry_point=Walk, limit=30, **kwargs):
+    gymnasium.register(f"{name}-v0", entry_point, max_episode_steps=limit, kwargs=kwargs)
+
+
+register("Walk")
+register("EndlessWalk", limit=None)
+for kind in (Locked, Shared, Unseeded, Weary, Broken):
+    register(f"{kind.__name__}Walk", kind)
+register("NumberedWalk", observations=spaces.Discrete(5, start=2))
+register("TallWalk", observations=spaces.Box(0, 255, (3, 4), np.uint8))
+register("PushedWalk", actions=spaces.Box(-2.0, 4.0, (2, 1), np.float64))
+register("SteppedWalk", actions=spaces.Box(0, 1, (1,), np.int64))
+register("ShiftedWalk", actions=spaces.Discrete(2, start=5))
+register("FactoredWalk", actions=spaces.MultiDiscrete([2, 3], start=[0, 4]))
+register("NamedWalk", observations=spaces.Dict({"place": SMALL}))
+register("PairedWalk", observations=spaces.Tuple((SMALL, SMALL)))
+register("SpokenWalk", actions=spaces.Text(4))
+register("EmptyWalk", observations=spaces.Box(0.0, 1.0, (0,)))

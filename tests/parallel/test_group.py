@@ -1,0 +1,204 @@
+"""Laws of the group of workers: what they share, and that their number shows in nothing but rounding."""
+
+import pickle
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toy_sims import Echo, cartpole, mlp, single, trpo, vine
+
+from trpo_cli.optimizers.cem import Cem
+from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
+from trpo_cli.optimizers.surrogate import surrogate_gradient
+from trpo_cli.parallel.group import Group, first_until
+from trpo_cli.parallel.processes import run
+from trpo_cli.samplers.episodes import policy_noise, run_paths
+from trpo_cli.samplers.randomness import generators
+from trpo_cli.training.algorithms import PolicyUpdate, PopulationSearch
+
+SIZES = pytest.mark.parametrize("size", [1, 2, 3])
+SIM, N_ITERATIONS = cartpole(), 3
+POLICY = mlp(SIM, output_norm=0.3)
+THETA = POLICY.initial(np.random.default_rng(0))
+SAMPLERS = {
+    "single": single(gamma=0.99, n_paths=11, step_limit=40),
+    "steps": single(gamma=0.99, steps_per_iteration=250, step_limit=40),
+    "vine": vine(gamma=0.99, n_trunks=5, n_states=17, n_actions=4, branch_length=10, step_limit=40),
+}
+SMALL = {"update/cg_residual"}  # what is itself no more than rounding
+
+
+def in_every_worker(size: int, body: Callable[[Group], Any]) -> list[Any]:
+    """What ``body`` returns in each of ``size`` workers."""
+    with TemporaryDirectory() as folder:
+
+        def keep(group: Group) -> int:
+            torch.set_num_threads(1)
+            Path(folder, str(group.rank)).write_bytes(pickle.dumps(body(group)))
+            return 0
+
+        assert run(size, keep) == 0
+        return [pickle.loads(Path(folder, str(rank)).read_bytes()) for rank in range(size)]
+
+
+def exchanges(group: Group) -> dict[str, Any]:
+    rank, own = group.rank, torch.arange(4.0).double().reshape(2, 2) * (group.rank + 1)
+    total = group.sum(own)
+    return {
+        "place": (group.rank, group.size, group.leads),
+        "shares": [group.share(n) for n in (0, 1, 2, 7, 12)],
+        "sum": (total.numpy(), group.sum(own.float()).dtype == torch.float64, own.numpy()),
+        "sums": group.sums(1, 0.5 * rank),
+        "sum_array": group.sum_array(np.ones((2, 3))),
+        "maximum": (group.maximum(-5.0 - rank), group.maximum(float("nan") if rank == group.size - 1 else 1.0)),
+        "concatenate": group.concatenate(np.full((rank, 2), rank)),
+        "gathered": group.gather_objects({"rank": rank}),
+        "leader": group.from_leader([rank, "leader's"]),
+    }
+
+
+def untimed(row: dict[str, Any]) -> dict[str, Any]:
+    """What no clock said, a distribution as so many numbers."""
+    numbers = {f"return {i}": x for i, x in enumerate(row["collect/episode_returns"])}
+    others = {key: value for key, value in row.items() if not key.startswith("time/") and not isinstance(value, tuple)}
+    return others | numbers
+
+
+def everything(group: Group) -> dict[str, Any]:
+    """One program that uses all of the numerical core, in one start of the workers."""
+    mine = group.share(11)
+    first = run_paths(SIM, POLICY, THETA, 7, 2, mine, 40, keep_states=True)
+    batch, _ = SAMPLERS["single"](SIM, POLICY, THETA, 7, 0, group)
+    vine_batch, _ = SAMPLERS["vine"](SIM, POLICY, THETA, 7, 0, group)
+    trunks = run_paths(SIM, POLICY, THETA, 7, 0, group.share(5), 40, keep_states=True)
+    v = torch.linspace(-1, 1, POLICY.n_parameters).double()
+    found: dict[str, Any] = {
+        "exchanges": exchanges(group),
+        "initial_states": group.concatenate(SIM.reset(generators(7, "initial_state", 2, mine))),
+        "first_states": group.concatenate(first.states[first.t == 0]),
+        "noise": group.concatenate(policy_noise(POLICY, 7, "policy_noise", 2, mine, 40).swapaxes(0, 1)),
+        "lengths": group.concatenate(first.lengths),
+        "rollout_set": group.concatenate(SAMPLERS["vine"].rollout_set(trunks, 7, 0, group)[0]),
+        "vine_actions": group.concatenate(vine_batch.actions.numpy()),
+        "gradient": [surrogate_gradient(POLICY, THETA, b, group)[0].numpy() for b in (batch, vine_batch)],
+        "fisher": fisher_matrix(POLICY, THETA, batch, 1.0, np.random.default_rng(0), group, analytic_metric)
+        .product(v)
+        .numpy(),
+    }
+    for name, sampler in SAMPLERS.items():
+        algorithm = PolicyUpdate(SIM, POLICY, sampler, trpo(), 7)
+        state, rows = {"theta": THETA}, []
+        for iteration in range(N_ITERATIONS):
+            state, row = algorithm.iterate(state, iteration, group)
+            rows.append(untimed(row))
+        found[name] = rows, state["theta"].numpy()
+    search = PopulationSearch(SIM, POLICY, Cem(8, 0.25, 0.1, 0.0, 0), 40, 7)
+    state, row = search.iterate(search.initial(), 0, group)
+    found["search"] = untimed(row), state["theta"].numpy()
+    return found
+
+
+@cache
+def results(size: int) -> list[dict[str, Any]]:
+    return in_every_worker(size, everything)
+
+
+@SIZES
+def test_every_worker_knows_its_place_and_the_shares_are_everything_once(size: int):
+    found = [r["exchanges"] for r in results(size)]
+    assert [f["place"] for f in found] == [(rank, size, rank == 0) for rank in range(size)]
+    for i, n in enumerate((0, 1, 2, 7, 12)):
+        shares = [f["shares"][i] for f in found]
+        assert [lane for share in shares for lane in share] == list(range(n))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@SIZES
+def test_sums_maxima_and_what_is_gathered_are_the_same_everywhere(size: int):
+    n_ones, ranks = size * (size + 1) / 2, sum(range(size))
+    for rank, result in enumerate(results(size)):
+        found = result["exchanges"]
+        total, is_double, own = found["sum"]
+        np.testing.assert_array_equal(total, n_ones * np.arange(4.0).reshape(2, 2))
+        assert is_double
+        np.testing.assert_array_equal(own, (rank + 1) * np.arange(4.0).reshape(2, 2))  # the argument is left alone
+        assert found["sums"] == [size, 0.5 * ranks]
+        np.testing.assert_array_equal(found["sum_array"], np.full((2, 3), size))
+        assert found["maximum"] == (-5.0, np.inf)
+        assert found["concatenate"].tolist() == [[r, r] for r in range(size) for _ in range(r)]
+        assert found["gathered"] == [{"rank": r} for r in range(size)]
+        assert found["leader"] == [0, "leader's"]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("what", ["initial_states", "first_states", "noise", "lengths"])
+def test_the_number_of_workers_changes_no_random_number(size: int, what: str):
+    for result in results(size):
+        np.testing.assert_array_equal(result[what], results(1)[0][what])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("what", ["rollout_set", "vine_actions", "gradient", "fisher"])
+def test_rollout_sets_gradients_and_fisher_products_differ_by_rounding_alone(size: int, what: str):
+    for result in results(size):
+        np.testing.assert_allclose(result[what], results(1)[0][what], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_first_iterations_have_the_same_statistics_to_a_millionth(size: int, sampler: str):
+    expected_rows, expected_theta = results(1)[0][sampler]
+    assert any(row["update/accepted"] for row in expected_rows)
+    for rows, theta in (result[sampler] for result in results(size)):
+        for row, expected in zip(rows, expected_rows, strict=True):
+            assert row == {
+                key: pytest.approx(value, rel=1e-6, abs=1e-6 if key in SMALL else 0)
+                if isinstance(value, float)
+                else value
+                for key, value in expected.items()
+            }
+        np.testing.assert_allclose(theta, expected_theta, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_population_is_shared_among_the_workers_and_searched_as_one(size: int):
+    expected_row, expected_theta = results(1)[0]["search"]
+    for row, theta in (result["search"] for result in results(size)):
+        assert row == pytest.approx(expected_row, rel=1e-9)
+        np.testing.assert_allclose(theta, expected_theta, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_worker_holds_the_same_theta_bit_for_bit(size: int):
+    for name in SAMPLERS:
+        thetas = [result[name][1] for result in results(size)]
+        assert all(np.array_equal(theta, thetas[0]) for theta in thetas)
+
+
+def test_workers_without_a_lane_or_a_state_of_their_own_take_part():
+    def body(group: Group) -> list[Any]:
+        policy = mlp(Echo())
+        theta, rows = policy.initial(np.random.default_rng(0)), []
+        for sampler in (single(n_paths=2), vine(n_trunks=1, n_states=2), single(steps_per_iteration=3)):
+            batch, stats = sampler(Echo(), policy, theta, 0, 0, group)
+            updated = trpo()(policy, theta, batch, np.random.default_rng(0), group)
+            rows.append((batch.n_states, stats["collect/episode_return"], updated.theta.numpy()))
+        return rows
+
+    alone = body(Group())
+    for rows in in_every_worker(3, body):
+        for (n, mean, theta), (expected_n, expected_mean, expected_theta) in zip(rows, alone, strict=True):
+            assert n == expected_n and mean == pytest.approx(expected_mean)
+            np.testing.assert_allclose(theta, expected_theta, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "n"), [([3, 4, 5], 1, 1), ([3, 4, 5], 3, 1), ([3, 4, 5], 4, 2), ([3, 4, 5], 99, 3)]
+)
+def test_the_fewest_leading_items_that_reach_a_budget(lengths: list[int], budget: int, n: int):
+    assert first_until(lengths, budget) == n

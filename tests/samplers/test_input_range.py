@@ -1,0 +1,80 @@
+"""Laws of the input map: what is given is used, what is measured are percentiles of the fresh policy's steps."""
+
+from math import inf
+from typing import Any
+
+import numpy as np
+from toy_sims import Array, Echo, Point, mlp
+
+from trpo_cli.policies.base import InputMap
+from trpo_cli.policies.mlp import Mlp
+from trpo_cli.samplers.episodes import policy_noise
+from trpo_cli.samplers.input_range import input_map
+from trpo_cli.samplers.randomness import generator, generators
+from trpo_cli.samplers.rollout import PolicyActor, rollout
+from trpo_cli.sims.base import Simulator
+
+
+def config(input_scale: Any, clip: float = inf) -> Mlp:
+    return Mlp((), "tanh", 0.5, 0.01, 1.0, "float64", input_scale, clip)
+
+
+def measured(sim: Simulator, seed: int = 0, step_limit: int = 20) -> InputMap:
+    return input_map(config("percentile", 5.0), sim, mlp(sim), seed, step_limit)
+
+
+def test_known_half_ranges_are_taken_as_they_are_and_none_is_the_identity():
+    given = input_map(config([2.0, 4.0], 3.0), Echo(), mlp(Echo()), 0, 20)
+    assert given.centre.tolist() == [0, 0] and given.half_range.tolist() == [2, 4] and given.clip == 3
+    bare = input_map(config("none", 3.0), Echo(), mlp(Echo()), 0, 20)
+    assert bare.centre.tolist() == [0] and bare.half_range.tolist() == [1] and bare.clip == 3
+
+
+class Watched(Point):
+    """Keeps what it was asked to observe."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "seen", [])
+
+    def observe(self, states: Array) -> Array:
+        self.seen.append(states.copy())
+        return super().observe(states)
+
+
+def test_the_tenth_and_ninetieth_percentiles_go_to_minus_one_and_one():
+    sim, policy = Watched(), mlp(Point())
+    found = measured(sim)
+    assert found.clip == 5.0
+    low, high = np.percentile(np.concatenate(sim.seen).astype(np.float32).astype(float), [10, 90])
+    np.testing.assert_allclose((np.array([low, high]) - found.centre) / found.half_range, [-1, 1])
+    # The same policy on other lanes sees the same: 80 of 100 inputs within [-1, 1].
+    act = PolicyActor(policy, policy.initial(generator(0, "initial_policy")))
+    states = sim.reset(generators(9, "initial_state", 9, range(1000)))
+    obs = rollout(sim, act, states, policy_noise(policy, 9, "evaluation", 9, range(1000), 20)).obs
+    assert abs((np.abs((obs - found.centre) / found.half_range) <= 1).mean() - 0.8) < 0.03
+
+
+def test_at_least_ten_thousand_steps_of_different_episodes_are_seen():
+    sim = Watched()
+    measured(sim)
+    states = np.concatenate(sim.seen)
+    assert 10_000 <= len(states) < 10_000 + 64 * 20
+    assert len(np.unique(states)) == len(states)
+
+
+def test_an_input_that_never_changes_keeps_its_unit():
+    class Still(Echo):
+        def observe(self, states: Array) -> Array:
+            return np.column_stack([np.full(len(states), 7.0), states[:, 0]]).astype(np.float32)
+
+    found = measured(Still(), step_limit=3)
+    assert found.centre[0] == 7 and found.half_range[0] == 1 and found.half_range[1] != 1
+
+
+def test_the_map_is_a_function_of_the_seed_and_ignores_the_map_the_policy_has():
+    one, other = measured(Point()), measured(Point(), seed=1)
+    assert one.centre != other.centre
+    policy = mlp(Point())
+    object.__setattr__(policy, "input_map", InputMap(np.array([100.0]), np.array([0.01])))
+    again = input_map(config("percentile", 5.0), Point(), policy, 0, 20)
+    assert again.centre == one.centre and again.half_range == one.half_range

@@ -1,0 +1,37 @@
+"""The law of randomness: a lane's numbers depend on (seed, purpose, iteration, lane) and on nothing else."""
+
+import numpy as np
+import pytest
+from toy_sims import Echo, mlp
+
+from trpo_cli.samplers.episodes import policy_noise
+from trpo_cli.samplers.randomness import PURPOSES, generator, generators
+
+
+def test_a_generator_is_a_function_of_its_four_keys():
+    first = generator(5, "policy_noise", 2, 1).random(3)
+    generator(5, "rollout_set", 2).random(100)
+    np.testing.assert_array_equal(first, generator(5, "policy_noise", 2, 1).random(3))
+    # The keys in this order, the purpose by its place: what stored runs were drawn with.
+    stored = np.random.Generator(np.random.PCG64((5, 3, 2, 1)))
+    np.testing.assert_array_equal(first, stored.random(3))
+
+
+def test_every_key_counts_and_no_two_trade_places():
+    keys = [(s, p, i, n) for s in range(3) for p in PURPOSES for i in range(3) for n in range(3)]
+    drawn = {tuple(generator(*key).integers(2**62, size=2)) for key in keys}
+    assert len(drawn) == len(keys)
+
+
+def test_an_unknown_purpose_is_refused():
+    with pytest.raises(ValueError, match="tuple"):
+        generator(0, "noise")
+
+
+def test_a_lane_does_not_depend_on_the_group_it_is_drawn_in():
+    all_of_them = [rng.random() for rng in generators(1, "candidates", 4, range(8))]
+    assert [rng.random() for rng in generators(1, "candidates", 4, range(3, 6))] == all_of_them[3:6]
+    policy = mlp(Echo())
+    noise = policy_noise(policy, 1, "policy_noise", 4, range(8), 10)
+    np.testing.assert_array_equal(policy_noise(policy, 1, "policy_noise", 4, range(3, 6), 7), noise[:7, 3:6])
+    assert len(np.unique(noise)) == noise.size

@@ -1,0 +1,122 @@
+"""What ``scripts/reproduce`` runs, in which order, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from reproducing.__main__ import parse
+from reproducing.jobs import PATHS_PENALTIES, PENALTIES, Evaluation, Job
+
+from trpo_cli.config.schema import conf_dir, register_schema
+from trpo_cli.errors import ConfigError
+
+
+def words(job: Job) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in job.overrides)
+
+
+def test_every_job_of_a_figure_composes_and_has_a_directory_of_its_own():
+    jobs = parse(["figure4", "scale=smoke", "seeds=2"]).jobs()
+    register_schema()
+    places = set()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for job in jobs:
+            cfg = compose("train", list(job.overrides))
+            given = words(job)
+            places.add((cfg.name, given["experiment"], given.get("optimizer"), given.get("sampler"), cfg.seed))
+            assert cfg.path_scale == 0.01
+    assert len(places) == len(jobs)
+
+
+def test_the_panels_hold_the_methods_of_the_paper():
+    seed0 = parse(["figure4", "seeds=1"]).jobs()
+    methods = [
+        (words(job)["experiment"], words(job).get("optimizer", "trpo"), words(job).get("sampler")) for job in seed0
+    ]
+    assert {m[0] for m in methods if m[1] == "max_kl"} == {"fig4/cartpole"}
+    assert {m[0] for m in methods if m[1] in ("cma", "empirical_fim")} == {"fig4/cartpole", "fig4/swimmer"}
+    for task in ("cartpole", "swimmer", "hopper", "walker"):
+        ours = [m for m in methods if m[0] == f"fig4/{task}"]
+        assert {"trpo", "natural_gradient", "cem", "rwr"} <= {m[1] for m in ours}
+        assert (f"fig4/{task}", "trpo", "vine") in ours
+        assert sum(m[1] == "natural_gradient" for m in ours) == len(PENALTIES) + (
+            len(PATHS_PENALTIES) if task == "cartpole" else 0
+        )
+
+
+def test_one_seed_of_every_curve_comes_before_the_next_seed_of_any():
+    seeds = [int(words(job)["seed"]) for job in parse(["figure4", "seeds=3", "task=swimmer"]).jobs()]
+    assert seeds == sorted(seeds) and set(seeds) == {0, 1, 2}
+
+
+def test_variants_run_under_names_of_their_own():
+    jobs = parse(["figure4", "scale=laptop", "seeds=1", "task=cartpole,hopper", "method=single_path"]).jobs()
+    found = {
+        (words(job)["name"], words(job).get("optimizer.kl_slack"), words(job).get("optimizer.line_search"))
+        for job in jobs
+    }
+    assert found == {
+        ("figure4-laptop", None, None),
+        ("figure4-laptop-2delta", "2", None),
+        ("figure4-laptop-halving", None, "halving"),
+    }
+
+
+def test_table2_runs_both_samplers_on_its_three_tasks():
+    jobs = parse(["table2", "seeds=1"]).jobs()
+    assert [(words(job)["experiment"], words(job)["sampler"]) for job in jobs] == [
+        (f"table2/{task}", sampler) for task in ("swimmer", "hopper", "walker") for sampler in ("single", "vine")
+    ]
+
+
+def test_only_folders_that_exist_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    request = parse(["figure4", "task=cartpole", "method=single_path", "out=figures"])
+    assert request.report() == []
+    (tmp_path / "outputs" / "figure4").mkdir(parents=True)
+    assert request.report() == ["figure4", "outputs/figure4", "--out", "figures/figure4", "--task", "cartpole"]
+
+
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        ([], "one of figure4, table2, figure5, table1, table3"),
+        (["figure9"], "one of figure4, table2, figure5, table1, table3"),
+        (["figure4", "tusk=hopper"], "tusk=hopper"),
+        (["figure4", "task=hoper"], "task=hoper does not exist; choices: cartpole"),
+        (["figure4", "scale=huge"], "scale=huge"),
+        (["figure4", "seeds=0"], "seeds=0 must be"),
+        (["figure4", "seeds=two"], "seeds=two must be"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(given: list[str], named: str):
+    with pytest.raises(ConfigError) as refusal:
+        parse(given)
+    assert named in str(refusal.value)
+
+
+def test_the_atari_targets_share_their_runs_and_table_1_evaluates_them():
+    figure, table = parse(["figure5", "scale=smoke", "iterations=3"]), parse(["table1", "scale=smoke", "iterations=3"])
+    assert figure.jobs() == table.jobs() and len(figure.jobs()) == 14 and not figure.evaluations()
+    assert figure.jobs()[0].command == "trpo-train env=atari/pong scale=smoke seed=0 name=figure5-smoke iterations=3"
+    assert "sampler=vine" in figure.jobs()[7].overrides
+    pong = [e.command for e in table.evaluations() if "pong" in str(e.run_directory)]
+    place = "outputs/figure5-smoke/atari/pong"
+    assert pong == [
+        f"trpo-eval run={place}/trpo-single/seed0 episodes=100",
+        f"trpo-eval run={place}/trpo-vine/seed0 episodes=100",
+        f"trpo-eval run={place}/trpo-single/seed0 episodes=100 random=true "
+        f"out={place}/trpo-single/seed0/evaluation_random.json",
+    ]
+
+
+def test_a_run_is_evaluated_again_only_where_it_was_trained_further(tmp_path: Path):
+    evaluation = Evaluation(tmp_path, 5, random=False)
+    assert evaluation.run() == 0  # no checkpoint: nothing to do
+    (tmp_path / "progress.jsonl").write_text("{}\n{}\n")
+    (tmp_path / "evaluation.json").write_text('{"iterations": 2, "episodes": 5}')
+    assert evaluation._up_to_date() and not Evaluation(tmp_path, 6, random=False)._up_to_date()
+    (tmp_path / "progress.jsonl").write_text("{}\n{}\n{}\n")
+    assert not evaluation._up_to_date()
+    (tmp_path / "evaluation.json").write_text("{")
+    assert not evaluation._up_to_date()

@@ -1,0 +1,396 @@
+"""The MuJoCo tasks: the laws of a simulator, lockstep with Gymnasium, and the paper's rewards from a plain loop."""
+
+import math
+import pickle
+from pathlib import Path
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+from gymnasium.utils import seeding
+from omegaconf import OmegaConf
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.sims.locomotion import Locomotion
+
+CONF = Path(__file__).parents[2] / "conf" / "env"
+ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+PAPER = ["swimmer", "hopper", "walker"]
+GYMNASIUM = {
+    "hopper_v5": "Hopper-v5",
+    "walker2d_v5": "Walker2d-v5",
+    "swimmer_v5": "Swimmer-v5",
+    "half_cheetah_v5": "HalfCheetah-v5",
+}
+TASKS = [*PAPER, *GYMNASIUM]
+
+
+def shipped(task, **changes):
+    node = OmegaConf.to_container(OmegaConf.load(CONF / f"{task}.yaml").env)
+    assert node.pop("_target_") == "trpo_cli.sims.locomotion.Locomotion"
+    return Locomotion(**{**node, **changes})
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def sim(request):
+    return shipped(request.param)
+
+
+def actions_for(sim, n, seed=1):
+    """Controls `[n, A]` of which about a fifth lie beyond the control range."""
+    return np.random.default_rng(seed).normal(size=(n, sim.action_space.size)) * 0.8
+
+
+def visited(sim, n, n_steps, seed=0):
+    """States `[n, S]` after ``n_steps`` of random actions: spread out, many fallen and in contact with the ground."""
+    states = sim.reset(np.random.default_rng(seed).spawn(n))
+    for t in range(n_steps):
+        states = sim.step(states, actions_for(sim, n, seed=t)).states
+    return states
+
+
+def frozen(array):
+    array.setflags(write=False)
+    return array
+
+
+def test_a_step_changes_nothing_it_was_given_and_repeats_exactly(sim):
+    states, actions = frozen(visited(sim, 12, 30)), frozen(actions_for(sim, 12))
+    first = sim.step(states, actions)
+    kept = first.states.copy()
+    sim.observe(states)
+    sim.step(first.states, actions)
+    again = sim.step(states, actions)
+    np.testing.assert_array_equal(first.states, kept)
+    for value, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(value, same)
+        assert not np.shares_memory(value, same)
+
+
+def test_lanes_do_not_touch_each_other(sim):
+    states, actions = visited(sim, 12, 30), actions_for(sim, 12)
+    order = np.random.default_rng(3).permutation(12)
+    whole, permuted = sim.step(states, actions), sim.step(states[order], actions[order])
+    for value, moved in zip(whole, permuted, strict=True):
+        np.testing.assert_array_equal(moved, value[order])
+    alone = sim.step(states[5:6], actions[5:6])
+    np.testing.assert_array_equal(alone.states[0], whole.states[5])
+    assert alone.rewards[0] == whole.rewards[5]
+
+
+def test_a_stored_state_restarts_bit_for_bit_in_another_copy(sim):
+    actions = [actions_for(sim, 6, seed=t) for t in range(40)]
+    states, stored, rewards = sim.reset(np.random.default_rng(0).spawn(6)), None, []
+    for t, action in enumerate(actions):
+        if t == 20:
+            stored = states.copy()
+        step = sim.step(states, action)
+        states, rewards = step.states, [*rewards, step.rewards]
+    copy = pickle.loads(pickle.dumps(sim))
+    assert copy == sim
+    for t in range(20, 40):
+        step = copy.step(stored, actions[t])
+        stored = step.states
+        np.testing.assert_array_equal(step.rewards, rewards[t])
+    np.testing.assert_array_equal(stored, states)
+
+
+def test_first_states_depend_on_their_own_generator_alone(sim):
+    states = sim.reset([np.random.default_rng(i) for i in range(20)])
+    np.testing.assert_array_equal(sim.reset([np.random.default_rng(7)])[0], states[7])
+    assert len(np.unique(states[:, 1])) == 20
+
+
+def test_no_lanes_are_a_batch_too(sim):
+    step = sim.step(sim.reset([]), np.zeros((0, sim.action_space.size)))
+    assert step.states.shape == (0, 1 + sim.n_state) and len(step.rewards) == len(step.terminated) == 0
+    assert sim.observe(step.states).shape == (0, *sim.obs_shape)
+
+
+def test_an_unstable_lane_ends_where_it_was_and_spoils_no_other(sim, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    states, actions = visited(sim, 6, 10), actions_for(sim, 6)
+    sound = sim.step(states, actions)
+    for lane, value in [(1, 1e9), (3, np.nan), (4, 1e200)]:
+        states[lane, -2] = value
+    broken = sim.step(states, actions)
+    assert broken.terminated[[1, 3, 4]].all() and not broken.rewards[[1, 3, 4]].any()
+    np.testing.assert_array_equal(broken.states[[1, 3, 4]], states[[1, 3, 4]])
+    for value, expected in zip(broken, sound, strict=True):
+        np.testing.assert_array_equal(value[[0, 2, 5]], expected[[0, 2, 5]])
+    assert not list(tmp_path.iterdir()) and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore:compiler attribute 'settotalmass'")  # Gymnasium's half-cheetah file
+@pytest.mark.parametrize("task", GYMNASIUM)
+def test_gymnasium_lockstep(task):
+    """200 steps side by side, actions beyond the control range and unhealthy states included.
+
+    Every step is compared from Gymnasium's own state, and the whole run from the common start; but the cheetah's
+    contacts amplify rounding (1e-13 a step) tenfold every few steps, so its run is not.
+    """
+    sim, env = shipped(task), gymnasium.make(GYMNASIUM[task]).unwrapped
+    rng = np.random.default_rng(0)
+    env.reset(seed=3)
+    free = sim.reset([seeding.np_random(3)[0]])
+    assert sim.dt == env.dt and sim.obs_shape == env.observation_space.shape
+    np.testing.assert_array_equal(sim.action_space.low, env.action_space.low)
+    np.testing.assert_array_equal(sim.action_space.high, env.action_space.high)
+    np.testing.assert_array_equal(free[0, 1:], env.state_vector())
+    ends = 0
+    for t in range(200):
+        action = rng.normal(size=sim.action_space.size) * 0.8
+        state = np.concatenate([[0.0], env.state_vector()])
+        obs, reward, terminated, _, _ = env.step(action)
+        step = sim.step(np.stack([state, free[0]]), np.stack([action, action]))
+        free = step.states[1:]
+        n_compared = 1 if task == "half_cheetah_v5" else 2
+        for lane in range(n_compared):
+            np.testing.assert_allclose(step.states[lane, 1:], env.state_vector(), rtol=0, atol=1e-9, err_msg=f"{t=}")
+            np.testing.assert_allclose(step.rewards[lane], reward, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(sim.observe(step.states)[lane], obs, rtol=1e-6, atol=1e-6)
+            assert step.terminated[lane] == terminated
+        ends += terminated
+    assert (ends > 0) == task.startswith(("hopper", "walker"))
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "healthy"),
+    [("qvel", 99.0, True), ("qvel", -130.0, False), ("qpos", 0.15, True), ("qpos", 0.21, False)],
+)
+def test_gymnasium_health_at_the_edges(place, value, healthy):
+    """A spinning foot joint (its state range) and a leaning torso (its angle range), one step each."""
+    sim, env = shipped("hopper_v5"), gymnasium.make("Hopper-v5").unwrapped
+    env.reset(seed=0)
+    qpos, qvel = np.array([0, 1.5, 0, 0, 0, 0], float), np.zeros(6)
+    if place == "qvel":
+        qvel[5] = value
+    else:
+        qpos[2] = value
+    env.set_state(qpos, qvel)
+    _, reward, terminated, _, _ = env.step(np.zeros(3))
+    step = sim.step(np.concatenate([[0.0], qpos, qvel])[None], np.zeros((1, 3)))
+    assert (step.terminated[0], not step.terminated[0]) == (terminated, healthy)
+    np.testing.assert_allclose(step.rewards[0], reward, rtol=0, atol=1e-9)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "n_state", "n_inputs", "n_controls"), [("swimmer", 10, 9, 2), ("hopper", 12, 11, 3), ("walker", 18, 17, 6)]
+)
+def test_the_papers_dimensions(task, n_state, n_inputs, n_controls):
+    sim = shipped(task)
+    assert (sim.n_state, sim.obs_shape, sim.action_space.size) == (n_state, (n_inputs,), n_controls)
+    states = visited(sim, 3, 60)
+    states[:, -1] = [30.0, -30.0, 0.0]
+    np.testing.assert_array_equal(sim.observe(states), states[:, 2:].astype(np.float32))
+
+
+def plain_reward(model, state, action, feet, alive_bonus):
+    """The paper's reward (Section 8.1) of one step of four substeps, and the parts of it, by MuJoCo's plain loop."""
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:] = state[1 : 1 + model.nq], state[1 + model.nq :]
+    data.ctrl[:] = action
+    x, squared_forces = None, []
+    for _ in range(4):
+        mujoco.mj_forward(model, data)
+        x = data.subtree_com[0, 0] if x is None else x
+        forces = dict.fromkeys(feet, 0.0)
+        for i, contact in enumerate(data.contact):
+            for geom in contact.geom:
+                name = model.geom(geom).name
+                if name in forces:
+                    wrench = np.zeros(6)
+                    mujoco.mj_contactForce(model, data, i, wrench)
+                    forces[name] += wrench[0]
+        squared_forces.append(sum(force**2 for force in forces.values()))
+        torque = data.qfrc_actuator.copy()
+        mujoco.mj_step(model, data)
+    mujoco.mj_forward(model, data)
+    velocity = (data.subtree_com[0, 0] - x) / (4 * model.opt.timestep)
+    effort, impact = 1e-5 * torque @ torque, 1e-6 * float(np.mean(squared_forces))
+    height, angle = data.qpos[1:3]
+    healthy = not alive_bonus or (0.8 < height < 2.0 and -1 < angle < 1)
+    return velocity - effort - (impact if feet else 0.0) + alive_bonus * healthy, effort, impact, healthy
+
+
+@pytest.mark.parametrize(
+    ("task", "model_file", "feet", "alive_bonus"),
+    [
+        ("swimmer", "swimmer.xml", [], 0.0),
+        ("hopper", "hopper.xml", [], 1.0),
+        ("walker", "walker2d_v5.xml", ["foot_geom", "foot_left_geom"], 1.0),
+    ],
+)
+def test_the_papers_reward_recomputed(task, model_file, feet, alive_bonus):
+    sim, model = shipped(task), mujoco.MjModel.from_xml_path(str(ASSETS / model_file))
+    states = np.concatenate([visited(sim, 20, n, seed=n) for n in (5, 15, 40)])
+    actions = actions_for(sim, len(states), seed=9)
+    step = sim.step(states, actions)
+    expected = [plain_reward(model, s, a, feet, alive_bonus) for s, a in zip(states, actions, strict=True)]
+    rewards, efforts, impacts, healthy = (np.array(column) for column in zip(*expected, strict=True))
+    np.testing.assert_allclose(step.rewards, rewards, rtol=1e-8, atol=1e-8)
+    np.testing.assert_array_equal(step.terminated, ~healthy)
+    assert efforts.max() > 0.1  # the torques are hundreds of N m, not the actions
+    if feet:
+        assert (impacts > 0.001).sum() >= 10
+    if alive_bonus:
+        assert 5 < healthy.sum() < 55
+
+
+@pytest.mark.parametrize("task", ["hopper", "walker"])
+def test_the_height_is_that_of_the_torso_and_its_range_the_authors(task):
+    sim = shipped(task)
+    model = mujoco.MjModel.from_xml_path(str(ASSETS / sim.model))
+    data = mujoco.MjData(model)
+    edges = [(1.25, 0.0, False), (0.79, 0.0, True), (1.99, 0.0, False), (2.05, 0.0, True)]
+    edges += [(1.5, 0.95, False), (1.5, 1.05, True), (1.5, -0.95, False), (1.5, -1.05, True)]
+    states = sim.reset(np.random.default_rng(0).spawn(len(edges)))
+    states[:, 1:] = 0.0
+    states[:, 2:4] = [edge[:2] for edge in edges]
+    states[:, [5, 8] if task == "walker" else [5]] = -2.5  # knees bent: nothing touches the ground
+    for state in states:
+        data.qpos[:] = state[1 : 1 + model.nq]
+        mujoco.mj_kinematics(model, data)
+        assert data.body("torso").xpos[2] == pytest.approx(state[2])
+    step = sim.step(states, np.zeros((len(edges), sim.action_space.size)))
+    assert step.terminated.tolist() == [edge[2] for edge in edges]
+
+
+def test_the_foot_sensors_leave_the_motion_alone():
+    sensed, bare = shipped("walker"), shipped("walker", impact_cost=0.0)
+    states, actions = visited(sensed, 20, 30), actions_for(sensed, 20)
+    with_sensors, without = sensed.step(states, actions), bare.step(states, actions)
+    np.testing.assert_array_equal(with_sensors.states, without.states)
+    assert (without.rewards - with_sensors.rewards).max() > 0.01
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_velocity_is_the_centre_of_masss_or_the_roots(task):
+    mass, root = (shipped(task, velocity_of=of, impact_cost=0.0) for of in ("mass", "root"))
+    states, actions = visited(root, 10, 30), actions_for(root, 10)
+    data = mujoco.MjData(mujoco.MjModel.from_xml_path(str(ASSETS / root.model)))
+    new_states = root.step(states, actions).states
+
+    def offset(state):
+        data.qpos[:] = state[1 : 1 + data.model.nq]
+        mujoco.mj_kinematics(data.model, data)
+        mujoco.mj_comPos(data.model, data)
+        return data.subtree_com[0, 0] - data.qpos[0]
+
+    turned = np.array([offset(new) - offset(old) for new, old in zip(new_states, states, strict=True)])
+    gap = mass.step(states, actions).rewards - root.step(states, actions).rewards
+    np.testing.assert_allclose(gap, turned / root.dt, rtol=0, atol=1e-9)
+    assert np.abs(gap).max() > 0.1
+
+
+def test_a_centre_of_mass_is_refused_where_nothing_moves_in_a_plane():
+    with pytest.raises(ConfigError, match=r"env\.velocity_of=mass needs a body that moves in a plane; ant\.xml"):
+        sim = shipped("hopper", model="ant.xml")
+        sim.step(sim.reset([np.random.default_rng(0)]), np.zeros((1, 8)))
+
+
+@pytest.mark.parametrize("integrator", ["euler", "rk4", "implicit", "implicitfast"])
+def test_timestep_and_integrator_are_those_asked_for(integrator):
+    sim = shipped("hopper", timestep=0.004, frame_skip=5, integrator=integrator)
+    model = mujoco.MjModel.from_xml_path(str(ASSETS / "hopper.xml"))
+    model.opt.timestep = 0.004
+    model.opt.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{integrator.upper()}")
+    states, actions = visited(sim, 6, 20), np.clip(actions_for(sim, 6), -1.0, 1.0)
+    new_states = sim.step(states, actions).states
+    assert sim.dt == pytest.approx(0.02)
+    for state, action, new_state in zip(states, actions, new_states, strict=True):
+        data = mujoco.MjData(model)
+        mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        data.ctrl[:] = action
+        for _ in range(5):
+            mujoco.mj_step(model, data)
+        np.testing.assert_allclose(new_state[1:], np.concatenate([data.qpos, data.qvel]), rtol=0, atol=1e-9)
+
+
+def test_integrators_agree_where_the_steps_are_small():
+    """Without contacts all solve the same equations: 0.02 s of a hopper in the air, at 0.1 ms a simulator step."""
+    sims = [
+        shipped("hopper", timestep=1e-4, frame_skip=200, integrator=name) for name in ("rk4", "euler", "implicitfast")
+    ]
+    states = sims[0].reset(np.random.default_rng(0).spawn(8))
+    states[:, 2] += 1.0
+    actions = actions_for(sims[0], 8)
+    exact, *others = (sim.step(states, actions).states for sim in sims)
+    for other in others:
+        np.testing.assert_allclose(other, exact, rtol=0, atol=5e-3)
+        assert np.abs(other - exact).max() > 1e-9
+
+
+def test_torque_limits_are_what_full_control_gives_and_costs():
+    usual = shipped("swimmer", velocity_of="root")  # the model file's: 150 N m
+    weak = shipped("swimmer", velocity_of="root", torque_limits=[50.0, 30.0])
+    states, actions = visited(usual, 10, 20), np.random.default_rng(0).uniform(-1.0, 1.0, size=(10, 2))
+    step = weak.step(states, actions)
+    same = usual.step(states, actions * [50.0 / 150.0, 30.0 / 150.0])
+    np.testing.assert_allclose(step.states, same.states, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(step.rewards, same.rewards, rtol=0, atol=1e-12)
+    beyond = weak.step(states, np.full((10, 2), 3.0))
+    effort = (beyond.states[:, 1] - states[:, 1]) / weak.dt - beyond.rewards
+    np.testing.assert_allclose(effort, 1e-5 * (50.0**2 + 30.0**2), rtol=1e-9)
+
+
+def test_half_cheetah_starts_with_normal_velocities():
+    velocities = shipped("half_cheetah_v5").reset(np.random.default_rng(0).spawn(3000))[:, 10:]
+    np.testing.assert_allclose(velocities.std(axis=0), 0.1, rtol=0.05)
+    assert np.abs(velocities).max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frame_skip": 0}, r"env\.frame_skip=0 must be >= 1"),
+        ({"timestep": 0.0}, r"env\.timestep=0\.0 must be > 0 and finite \(null for"),
+        ({"timestep": math.nan}, r"env\.timestep=nan must be > 0 and finite"),
+        ({"velocity_of": "torso"}, r"env\.velocity_of=torso must be one of mass, root"),
+        ({"integrator": "rk45"}, r"env\.integrator=rk45 must be one of model, euler, rk4, implicit, implicitfast"),
+        ({"torque_limits": [50.0, -1.0, 9.0]}, r"env\.torque_limits=\[50\.0, -1\.0, 9\.0\] must be > 0 and finite"),
+        ({"control_cost": -1.0}, r"env\.control_cost=-1\.0 must be >= 0"),
+        ({"control_cost_unit": "force"}, r"env\.control_cost_unit=force must be one of torque, control"),
+        ({"model": "hoper.xml"}, r"env\.model=hoper\.xml must be one of .*hopper\.xml"),
+        ({"healthy_height": [2.0, 0.8]}, r"env\.healthy_height=\[2\.0, 0\.8\] must be \[low, high\]"),
+        ({"velocity_clip": math.nan}, r"env\.velocity_clip=nan must be > 0"),
+        ({"impact_cost": 1e-5}, r"env\.feet=\[\] must name"),
+    ],
+)
+def test_bad_numbers_are_refused_by_name(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        shipped("hopper", **changes)
+
+
+def test_torque_limits_want_one_number_a_joint():
+    with pytest.raises(ConfigError, match=r"env\.torque_limits=\[50\.0\] must hold 3 numbers, one for each joint"):
+        shipped("hopper", torque_limits=[50.0]).reset([])
+
+
+def test_an_unknown_foot_is_refused_with_the_names_that_exist():
+    with pytest.raises(ConfigError, match=r"'paw'.*foot_geom"):
+        shipped("walker", feet=["paw"]).reset([])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_file_has_the_same_keys(task):
+    path, cartpole = CONF / f"{task}.yaml", OmegaConf.load(CONF / "cartpole.yaml")
+    assert path.read_text().startswith("# @package _global_\n")
+    node = OmegaConf.load(path)
+    assert set(node.task) == set(cartpole.task)
+    assert set(node.task.single) == set(cartpole.task.single) and set(node.task.vine) == set(cartpole.task.vine)
+
+
+@pytest.mark.parametrize(
+    ("task", "hidden", "n_paths", "branch_length", "n_q_values"),
+    [("swimmer", [30], 50, 50, 500), ("hopper", [50, 50], 1000, 100, 2500), ("walker", [50, 50], 10000, 100, 2500)],
+)
+def test_table_2(task, hidden, n_paths, branch_length, n_q_values):
+    numbers = OmegaConf.load(CONF / f"{task}.yaml").task
+    assert (numbers.hidden_sizes, numbers.single.n_paths) == (hidden, n_paths)
+    assert (numbers.vine.n_trunks, numbers.vine.n_actions, numbers.vine.branch_length) == (16, 4, branch_length)
+    assert numbers.vine.n_states * numbers.vine.n_actions == n_q_values
+    assert (numbers.step_limit, numbers.iterations, numbers.gamma) == (1000, 200, 0.99)

@@ -1,0 +1,1 @@
+"""The commands: words in; sentences and exit statuses out."""

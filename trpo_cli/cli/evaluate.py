@@ -1,0 +1,245 @@
+"""Scores a trained policy over whole episodes, stochastic or greedy; what ``trpo-eval`` does."""
+
+import json
+import os
+import sys
+from ctypes.util import find_library
+from dataclasses import dataclass, fields
+from errno import EISDIR
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trpo_cli.config.build import build
+from trpo_cli.config.messages import explain_value, shown, unknown_key
+from trpo_cli.errors import ConfigError, RunError
+from trpo_cli.policies.distributions import FactoredCategorical
+from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
+from trpo_cli.samplers.episodes import policy_noise
+from trpo_cli.samplers.input_range import Network, mapped
+from trpo_cli.samplers.randomness import generators
+from trpo_cli.samplers.rollout import PolicyActor, rollout
+from trpo_cli.sims.base import Simulator
+from trpo_cli.sims.video import film, require_film
+
+USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
+AT_ONCE = 256  # episodes played at a time, at most
+
+# What each key of `Request` means.
+MEANING = {
+    "run": "run directory, finished or not",
+    "episodes": "how many whole episodes to play",
+    "greedy": "true: the policy's most likely action; false: actions drawn from it, as in training",
+    "seed": "of first states and actions; they are none that the run was trained on, whatever its seed",
+    "out": "JSON file with score and returns; null: evaluation[_greedy|_random].json in the run directory",
+    "video": "MP4 file to film the first episodes in",
+    "video_episodes": "how many of them",
+    "random": "true: chance plays, every action equally likely, not the policy; for discrete actions",
+}
+
+
+@dataclass
+class Request:
+    """The words of ``trpo-eval``; ``MEANING`` says what each is."""
+
+    run: str = MISSING
+    episodes: int = 100
+    greedy: bool = False
+    seed: int = 0
+    out: str | None = None
+    video: str | None = None
+    video_episodes: int = 1
+    random: bool = False
+
+    @property
+    def player(self) -> str:
+        return "random" if self.random else "greedy" if self.greedy else "stochastic"
+
+    @property
+    def json(self) -> Path:
+        name = "evaluation.json" if self.player == "stochastic" else f"evaluation_{self.player}.json"
+        return Path(self.out) if self.out else Path(self.run) / name
+
+
+def usage() -> str:
+    """What ``trpo-eval --help`` prints."""
+    defaults = {field.name: "" if field.default == MISSING else field.default for field in fields(Request)}
+    width = max(len(f"{name}={shown(value)}") for name, value in defaults.items()) + 2
+    keys = [f"  {f'{name}={shown(value)}':{width}}{MEANING[name]}" for name, value in defaults.items()]
+    return HELP.format(keys="\n".join(keys))
+
+
+HELP = """\
+Scores what a run has learnt: plays whole episodes with its last checkpoint, prints their mean return with its
+standard error, and writes a JSON file. Training goes on undisturbed if the run is not finished.
+
+  trpo-eval run=DIRECTORY [key=value …]
+
+Keys and what they are unless given
+{keys}
+
+Examples
+  trpo-eval run=outputs/train/cartpole/trpo-single/seed0
+  trpo-eval run=outputs/train/hopper/trpo-vine/seed0 episodes=20 greedy=true out=hopper.json
+  trpo-eval run=outputs/train/hopper/trpo-vine/seed0 episodes=1 video=hopper.mp4
+
+A film of a MuJoCo task needs OpenGL; without a screen EGL is used (MUJOCO_GL=egl, unless that is set)."""
+
+
+def parse(words: list[str]) -> Request:
+    """The request in ``key=value`` words; ConfigError where one cannot be read."""
+    known = list(Request.__dataclass_fields__)
+    typed = OmegaConf.structured(Request)
+    try:
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise ConfigError(f"{word} is no key=value; for example: {USAGE}")
+            if key not in known:
+                raise ConfigError(f"{unknown_key(key, known)}; for example: {USAGE}")
+            typed[key] = None if value == "null" else value
+        request: Request = OmegaConf.to_object(typed)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{explain_value(error)}; for example: {USAGE}") from error
+    for name in ("episodes", "video_episodes"):
+        if getattr(request, name) < 1:
+            raise ConfigError(f"{name}={getattr(request, name)} must be at least 1")
+    if request.greedy and request.random:
+        raise ConfigError("greedy=true and random=true exclude one another: chance has no most likely action")
+    if request.seed < 0:
+        raise ConfigError(f"seed={request.seed} must be >= 0")
+    return request
+
+
+def trained(run: Path) -> tuple[Simulator, Network, torch.Tensor, DictConfig, int]:
+    """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
+    cfg = OmegaConf.load(_require_run(run))
+    assert isinstance(cfg, DictConfig)
+    checkpoint = _checkpoint(run)
+    state = checkpoint["state"]
+    sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
+    policy = network.build(sim.obs_shape, sim.action_space)
+    policy = mapped(policy, state["input_centre"].numpy(), state["input_half_range"].numpy())
+    return sim, policy, state["theta"], cfg, checkpoint["iteration"]
+
+
+def _require_run(run: Path) -> Path:
+    """The run's configuration file."""
+    path = run / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run={run} is no run directory: it has no .hydra/config.yaml")
+    return path
+
+
+def _checkpoint(run: Path) -> dict[str, Any]:
+    for name in (CHECKPOINT, PREVIOUS):
+        if (run / name).exists():
+            try:
+                return load_checkpoint(run / name)
+            except BrokenCheckpointError:
+                continue
+    raise ConfigError(f"run={run} has no checkpoint that can be read: train it first")
+
+
+def play(
+    sim: Simulator, policy: Network, theta: torch.Tensor, request: Request, limit: int, lanes: range
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Returns and lengths of the episodes ``lanes``, from first states and under noise that training never draws.
+
+    limit: steps of an episode
+    """
+    states = sim.reset(generators(request.seed, "evaluation_start", 0, lanes))
+    noise = policy_noise(policy, request.seed, "evaluation", 0, lanes, limit)
+    roll = rollout(sim, PolicyActor(policy, theta, request.greedy), states, noise, keep_decisions=False)
+    return roll.rewards.sum(0), roll.lengths
+
+
+def evaluate(request: Request) -> dict[str, Any]:
+    """Run the episodes, film the first ones where that is asked for, and return what the JSON file says."""
+    sim, policy, theta, cfg, iterations = trained(Path(request.run))
+    if request.random:
+        theta = _chance(policy)
+    limit = int(cfg.task.step_limit)
+    parts, n_filmed = [], 0
+    if request.video:
+        require_film(Path(request.video), sim)
+        n_filmed = min(request.video_episodes, request.episodes)
+        with film(Path(request.video), sim) as filmed:
+            for lane in range(n_filmed):
+                parts.append(play(filmed, policy, theta, request, limit, range(lane, lane + 1)))
+    starts = [*range(n_filmed, request.episodes, min(AT_ONCE, sim.max_lanes)), request.episodes]
+    parts += [play(sim, policy, theta, request, limit, range(*lanes)) for lanes in pairwise(starts)]
+    returns, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return {
+        "run": request.run,
+        "iterations": iterations,
+        "episodes": request.episodes,
+        "greedy": request.greedy,
+        "random": request.random,
+        "seed": request.seed,
+    } | _summary(returns, lengths, limit)
+
+
+def _chance(policy: Network) -> torch.Tensor:
+    """The θ under which every action of every factor is equally likely: all logits zero."""
+    if not isinstance(policy.dist, FactoredCategorical):
+        raise ConfigError("random=true chooses among discrete actions, and this task's are continuous")
+    return torch.zeros(policy.n_parameters, dtype=policy.dtype)
+
+
+def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int) -> dict[str, Any]:
+    """Means over the episodes, and the standard error, which a single episode has not."""
+    n = len(returns)
+    error = float(returns.std(ddof=1) / sqrt(n)) if n > 1 else None
+    return {
+        "return_mean": float(returns.mean()),
+        "return_standard_error": error,
+        "score": float(returns.mean()) / limit,
+        "score_standard_error": None if error is None else error / limit,
+        "length_mean": float(lengths.mean()),
+        "returns": [float(x) for x in np.round(returns, 6)],
+    }
+
+
+def main(words: list[str]) -> None:
+    """Evaluate, print one line, write the JSON file."""
+    request = parse(words)
+    if request.video and sys.platform == "linux":
+        # Read when MuJoCo is imported, which a library that is missing would then stop.
+        os.environ.setdefault("MUJOCO_GL", "egl" if find_library("EGL") else "disabled")
+    torch.set_num_threads(1)
+    _require_run(Path(request.run))
+    for path in (request.json, Path(request.video or request.json)):
+        _require_writable(path)
+    result = evaluate(request)
+    try:
+        request.json.write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write to {request.json}: {error.strerror}") from error
+    spread = "" if result["return_standard_error"] is None else f" ± {result['return_standard_error']:.4g}"
+    print(
+        f"return {result['return_mean']:.6g}{spread} "
+        f"(mean ± standard error of {result['episodes']} {request.player} episodes), "
+        f"score {result['score']:.4g}, length {result['length_mean']:.1f}; written to {request.json}"
+        + (f", film to {request.video}" if request.video else "")
+    )
+
+
+def _require_writable(path: Path) -> None:
+    """Raise RunError, before anything is simulated, where no file of this name can be written."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise RunError(f"cannot write to {path}: {error.strerror}") from error

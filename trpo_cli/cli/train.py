@@ -1,0 +1,261 @@
+"""The console scripts: Hydra entry points, and every refusal as one sentence with an exit status.
+
+Exit status: 0 done, 2 bad input, 1 a run that cannot go on, 128 + n stopped by signal n after saving.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import NoReturn
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # a worker is a core: more threads in each would only take turns
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in one sentence
+
+import hydra  # noqa: E402
+from hydra._internal.utils import get_args_parser  # noqa: E402
+from hydra.conf import HydraConf  # noqa: E402
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.errors import MissingConfigException  # noqa: E402
+from hydra.types import RunMode  # noqa: E402
+from omegaconf import DictConfig, OmegaConf  # noqa: E402
+from omegaconf.errors import OmegaConfBaseException  # noqa: E402
+
+from trpo_cli.cli.help import page  # noqa: E402
+from trpo_cli.cli.messages import explain  # noqa: E402
+from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
+from trpo_cli.cli.sweeps import end_with, granted_cores, job_name, key_of, missing_plugin, swept_keys  # noqa: E402
+from trpo_cli.config.messages import explain_value  # noqa: E402
+from trpo_cli.config.schema import conf_dir, register_schema, resolved  # noqa: E402
+from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError  # noqa: E402
+
+
+class JobError(RuntimeError):
+    """A job of a sweep failed, in whatever process, and has said why; its argument is the exit status."""
+
+
+def _job(cfg: DictConfig) -> None:
+    """One run; raises what `_verdict` turns into an exit status and a sentence."""
+    from trpo_cli.config.plan import plan as make_plan
+    from trpo_cli.parallel import processes
+    from trpo_cli.parallel.stopping import StopRequest
+    from trpo_cli.training import run
+
+    context, cores = HydraConfig.get(), processes.available_cores()
+    words = _words(context)
+    if context.mode == RunMode.MULTIRUN:
+        cores = granted_cores(context.launcher, cores)
+        words += [f"\"name='{cfg.name}'\""] if "=" in cfg.name else []
+
+    def prepare() -> tuple[int, run.Plan]:
+        plan = make_plan(cfg, context.runtime.choices, words)
+        return processes.n_workers(cfg.workers, cores), plan
+
+    n, plan = processes.agreed(prepare)
+    with StopRequest() as stop:
+        status = processes.run(n, lambda group: run.execute(plan, group, stop))
+    if status:
+        raise SystemExit(status)
+
+
+def _words(context: HydraConf) -> list[str]:
+    """The job's overrides as they were written: to OmegaConf, ``seed=${iterations}`` is a reference to follow."""
+    return OmegaConf.to_container(context.overrides.task, resolve=False)  # type: ignore[return-value]
+
+
+def _hydra(job: Callable[[DictConfig], None]) -> None:
+    """Compose the command line's configuration and run ``job`` on it, or on each of a sweep's."""
+    failures: list[Exception] = []
+    composed = False
+    command, swept = os.getpid(), swept_keys(sys.argv[1:])
+
+    def single_or_sweep(cfg: DictConfig) -> float | None:
+        """The final score, which Optuna's sweeper looks at."""
+        nonlocal composed
+        composed = True
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if os.getppid() == command:  # one of joblib's processes, which share the terminal
+            end_with(command)
+            os.environ["TERM"] = "dumb"
+        try:
+            if sweep:
+                return _one_of_many(cfg, job, swept)
+            job(cfg)
+        except Exception as error:
+            if os.getpid() != command:
+                raise  # as launchers bring it home from processes of their own
+            failures.append(error)  # past Hydra, which would add lines of its own
+        return None
+
+    if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
+        _refuse_in_group("torchrun starts the workers of one run: leave out -m, and call it once for each job")
+    sweeps = bool({"-m", "--multirun"} & set(sys.argv))
+    with Ledger() if sweeps else nullcontext() as ledger:
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(single_or_sweep)()
+        except JobError as error:
+            failures.append(error)
+        except Exception as error:
+            # A sweeper that cannot go on without any result has nothing to add to the jobs' own words.
+            if not failures:
+                _not_composed(error, composed)
+        if ledger is not None and (jobs := ledger.jobs()):
+            print(f"\n{table(jobs)}", flush=True)
+    if failures:
+        raise failures[0]
+
+
+def _not_composed(error: Exception, composed: bool) -> NoReturn:
+    """Raise what Hydra refused as one sentence, and anything else as it is."""
+    if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
+        raise error  # from the job, or the disk's refusal of a sweep's folder
+    sentence = missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
+    _refuse_in_group(sentence)
+    raise ConfigError(sentence) from error
+
+
+def _refuse_in_group(sentence: str) -> None:
+    """Raise a refusal in every member of torchrun's group; do nothing without one."""
+    if "RANK" in os.environ:
+        from trpo_cli.parallel.processes import agree
+
+        agree(ConfigError(sentence))
+
+
+def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
+    """One job of a sweep, in a directory of its own; says what goes wrong when it does, and stops no other job."""
+    context = HydraConfig.get()
+    swept = swept | set(context.sweeper.get("params") or ())
+    overrides = [word for word in _words(context) if key_of(word) in swept]
+    cfg.name = job_name(cfg.name, overrides)
+    directory = _run_directory(cfg, context)
+    try:
+        job(cfg)
+    except Exception as error:
+        status, sentence = _verdict(error) or (1, f"{type(error).__name__}: {error}")
+        Job(overrides, str(directory) if directory else None, status).add()
+        _say("trpo-train", f"{' '.join(overrides)}: {sentence}")
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(status) from error  # nobody is there for the other jobs' words either
+        raise JobError(status) from error
+    Job(overrides, str(directory), 0).add()
+    return final_score(directory) if directory else None
+
+
+def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
+    """Where a job's run is; None where the configuration will be refused before it has a place."""
+    from trpo_cli.config.plan import run_directory
+
+    with suppress(OmegaConfBaseException, ConfigError, KeyError):
+        return run_directory(resolved(cfg), context.runtime.choices)
+    return None
+
+
+def _require_known_flags() -> None:
+    """Refuse what Hydra's own parser would refuse with its whole usage."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(
+            f"{message}; write flags first, then key=value, for example -m seed=0,1; see trpo-train --help"
+        )
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args()
+
+
+def train() -> None:
+    """``trpo-train [overrides]``."""
+    register_schema()
+    with _sentences("trpo-train"):
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(page(conf_dir()))
+            return
+        _require_known_flags()
+        _hydra(_job)
+
+
+def evaluate() -> None:
+    """``trpo-eval run=… [key=value …]``."""
+    words = sys.argv[1:]
+    if not words or {"-h", "--help"} & set(words):
+        from trpo_cli.cli.evaluate import usage
+
+        print(usage())
+        raise SystemExit(0 if words else 2)
+    with _sentences("trpo-eval"):
+        from trpo_cli.cli import evaluate as evaluation
+
+        evaluation.main(words)
+
+
+@contextmanager
+def _sentences(command: str) -> Iterator[None]:
+    """Turn what can go wrong into one sentence on the error stream and an exit status."""
+
+    def at_once(number: int, frame: object) -> None:
+        """What a signal does while no run is there to save."""
+        if "joblib" in sys.modules:
+            raise Interrupted(number)  # it has jobs to end
+        # Not raised: C++ that is importing torch may abort on it.
+        if os.environ.get("RANK", "0") == "0":
+            _say(command, f"stopped at once; {INTACT}")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, at_once) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except (Exception, Interrupted) as error:
+        if (verdict := _verdict(error)) is None:
+            raise
+        _leave(command, *verdict, everywhere=isinstance(error, RunError))
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is at_once:
+                signal.signal(number, handler)
+
+
+def _verdict(error: BaseException) -> tuple[int, str] | None:
+    """Exit status and sentence for what can go wrong; None for what should not."""
+    if isinstance(error, ConfigError):
+        return 2, str(error)
+    if isinstance(error, OmegaConfBaseException):
+        return 2, explain_value(error)
+    if isinstance(error, RunError):
+        return 1, str(error)
+    if isinstance(error, JobError):
+        return error.args[0], "not every job of the sweep has finished; the same command runs what is missing"
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE, f"standard output was closed; {INTACT}"
+    if isinstance(error, OSError):
+        return 1, f"cannot write to {error.filename or 'standard output'}: {error.strerror}"
+    if isinstance(error, Interrupted):
+        return 128 + error.args[0], f"stopped at once; {INTACT}"
+    return None
+
+
+def _leave(command: str, status: int, sentence: str, everywhere: bool = False) -> NoReturn:
+    """End with ``status`` and a sentence, which in a group of torchrun's the leader says unless all are to."""
+    grouped = "RANK" in os.environ
+    if everywhere or not grouped or _leads_group():
+        _say(command, sentence)
+    if status == 128 + signal.SIGPIPE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python has yet to flush
+    if grouped:
+        sys.stdout.flush()
+        os._exit(status)  # an ordinary exit trips over the threads of a broken group now and then
+    raise SystemExit(status)
+
+
+def _leads_group() -> bool:
+    from trpo_cli.parallel.processes import speaks
+
+    return speaks()
+
+
+def _say(command: str, sentence: str) -> None:
+    with suppress(OSError):  # nobody listens
+        os.write(2, f"{command}: {sentence}\n".encode())  # not print, which a signal may have interrupted

@@ -1,0 +1,53 @@
+"""What OmegaConf objects to, in one sentence."""
+
+import re
+from difflib import get_close_matches
+
+from omegaconf.errors import OmegaConfBaseException
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """One sentence about a key that does not exist, with the nearest one that does."""
+    names = {name.rpartition(".")[2]: name for name in known}
+    near = get_close_matches(key.rpartition(".")[2], names, 1, 0.5)
+    hint = f"did you mean {names[near[0]]}?" if near else "known here: " + ", ".join(known)
+    return f"{key} does not exist; {hint}"
+
+
+# What OmegaConf says: what it means to whoever wrote the value.
+_COMPLAINTS = {
+    "could not be converted to Integer": "is not a whole number",
+    "could not be converted to Float": "is not a number",
+    "is not a valid bool": "is neither true nor false",
+    "is not Optional|Incompatible value 'None'|NoneType is not a subclass": "cannot be: it needs a value",
+    "is not a ListConfig": "is not a list; write {key}=[{value}]",
+    "Cannot convert '.*' to string": "is not a word",
+    "Cannot assign .* to Dict": "is not a section of keys; write {key}={{name: value}}",
+    "is not a subclass of": "is not a section of keys; set {key}.…=… for each key",
+}
+
+
+def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
+    """One sentence about a value that OmegaConf refused."""
+    key = str(error.full_key or error.key or "")
+    if prefix and not key.startswith(prefix):
+        key = f"{prefix}.{key}" if key else prefix
+    reason = str(error.msg or error).splitlines()[0].rstrip(".")
+    if "MISSING" in type(error).__name__.upper() or "missing mandatory value" in reason.lower():
+        return f"{key} has no value; set {key}=…"
+    for said, meant in _COMPLAINTS.items():
+        if re.search(said, reason) and not reason.startswith("While dereferencing"):
+            value = shown(error.value)
+            return f"{key}={value} {meant.format(key=key, value=value)}"
+    if "Cannot merge" in reason:
+        return f"{key} is a list, or a section of keys, and cannot become the other"
+    if "does not support deletion" in reason:
+        return f"{key} cannot be taken out; set {key}=… to another value"
+    if found := re.search("Interpolation key '(.*)' not found", reason):
+        return f"{key} refers to ${{{found.group(1)}}}, which does not exist"
+    return f"{key}: {reason}"
+
+
+def shown(value: object) -> str:
+    """A value as it is written on the command line."""
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))

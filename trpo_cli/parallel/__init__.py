@@ -1,0 +1,1 @@
+"""The group of processes that share the work, and its sums."""

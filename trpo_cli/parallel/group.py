@@ -1,0 +1,82 @@
+"""The group of workers: who am I, which lanes are mine, and the few sums and exchanges the workers share.
+
+Every worker runs the same program on its own share of the lanes. The default group is this process alone; more
+processes are joined by ``torch.distributed`` (gloo), whoever started them.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+Item = TypeVar("Item")
+
+
+class Group:
+    """This process alone, or its place in the process group that ``torch.distributed`` has joined."""
+
+    def __init__(self) -> None:
+        joined = dist.is_available() and dist.is_initialized()
+        self.rank: int = dist.get_rank() if joined else 0
+        self.size: int = dist.get_world_size() if joined else 1
+
+    @property
+    def leads(self) -> bool:
+        """True in the one process that writes files and talks to the user."""
+        return self.rank == 0
+
+    def share(self, n: int) -> range:
+        """The consecutive part of ``range(n)`` that this worker owns; the parts differ by one at most."""
+        return range(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum of ``x`` (any shape, the same everywhere) over the workers, in float64, on ``x``'s device."""
+        total = x.to("cpu", torch.float64, copy=True)
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total.to(x.device)
+
+    def sums(self, *numbers: float) -> list[float]:
+        """Each number summed over the workers, in one exchange."""
+        return [float(s) for s in self.sum(torch.tensor(numbers, dtype=torch.float64))]
+
+    def maximum(self, number: float) -> float:
+        """The largest of the workers' numbers; infinite where any is NaN."""
+        largest = torch.tensor(float("inf") if number != number else number, dtype=torch.float64)
+        if self.size > 1:
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return float(largest)
+
+    def sum_array(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``sum`` for a NumPy array."""
+        return self.sum(torch.from_numpy(np.ascontiguousarray(x, np.float64))).numpy()
+
+    def gather_objects(self, item: Item) -> list[Item]:
+        """The workers' items in rank order, the same list everywhere."""
+        if self.size == 1:
+            return [item]
+        items: list[Item | None] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items  # type: ignore[return-value]
+
+    def concatenate(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The workers' arrays, whose first axes may differ, one after the other in rank order."""
+        return np.concatenate(self.gather_objects(array)) if self.size > 1 else array
+
+    def from_leader(self, item: Item) -> Item:
+        """The leader's item, everywhere."""
+        if self.size == 1:
+            return item
+        box = [item]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def first_until(lengths: Sequence[int], budget: int) -> int:
+    """How many leading items are needed until their lengths sum to ``budget``; all where they never do."""
+    reached = int(np.searchsorted(np.cumsum(lengths), budget)) + 1
+    return min(reached, len(lengths))

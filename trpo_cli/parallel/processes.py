@@ -1,0 +1,289 @@
+"""Starts and supervises the workers of one machine, or joins those that torchrun started.
+
+The command itself only waits: it forks the workers, shows the leader the signals that ask for a stop, and ends all
+workers when one dies. How long things may take:
+
+- A stop that was asked for (Ctrl-C, SIGTERM, SIGHUP): until the iteration is done and saved. A second signal, half a
+  second later or more, ends everything at once and loses the iterations since the last checkpoint.
+- A worker that died: the others have ``GRACE_S`` to notice, then they are killed.
+- A command that died: its workers die with it, wherever they are.
+- A worker that is stopped (SIGSTOP, Ctrl-Z) or stuck: for ever, as nothing tells it from one that simulates for hours.
+  In a group of torchrun's, `torch.distributed` gives up after half an hour of waiting.
+"""
+
+import ctypes
+import errno
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Thread
+from time import monotonic
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from trpo_cli.errors import INTACT, ConfigError, RunError
+from trpo_cli.parallel.group import Group
+
+GRACE_S = 5.0  # for the other workers to end by themselves once one has ended
+NO_LIMIT = timedelta(days=365)  # of waiting for a worker of this machine, whose death is noticed otherwise
+PR_SET_PDEATHSIG = 1  # prctl: the kernel's signal to a process whose parent died
+
+Plan = TypeVar("Plan")
+Body = Callable[[Group], int]  # what every worker runs; its exit status
+
+
+class LostWorkerError(RunError):
+    """An exchange with another worker failed: seldom the cause, as a rule the consequence of its death."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def n_workers(setting: object, cores: int) -> int:
+    """The number of workers that ``workers=`` asks for: ``auto`` is one for each of ``cores``, or torchrun's."""
+    if under_torchrun():
+        size = os.environ["WORLD_SIZE"]
+        if setting != "auto":
+            raise ConfigError(f"workers={setting}: torchrun has started {size} and decides; leave workers out")
+        return int(size)
+    if setting == "auto":
+        return cores
+    if isinstance(setting, bool) or not isinstance(setting, int) or setting < 1:
+        raise ConfigError(f"workers={setting} must be auto or a whole number >= 1")
+    return setting
+
+
+def under_torchrun() -> bool:
+    """True where torchrun, or whoever sets the same variables, has started this process as one of a group."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def speaks() -> bool:
+    """True in the one process of torchrun's group that says what all of them have to say; without a group, here."""
+    return not under_torchrun() or os.environ["RANK"] == "0"
+
+
+def run(n: int, body: Body) -> int:
+    """Run ``body`` in ``n`` workers, or in those of torchrun; returns its exit status (the leader's).
+
+    Whatever goes wrong is raised as ConfigError, RunError or BrokenPipeError (standard output is gone); a signal that
+    ends everything at once as Interrupted.
+    """
+    if under_torchrun():
+        return _guarded(lambda: _in_group(body))
+    return _guarded(lambda: body(Group())) if n == 1 else _forked(n, body)
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """``work()``, with whatever goes wrong in it as one of the three exceptions that ``run`` raises."""
+    try:
+        status = work()
+        sys.stdout.flush()
+    except (ConfigError, RunError, BrokenPipeError):
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+            raise BrokenPipeError(errno.EPIPE, "standard output was closed") from error  # rich's way to say it
+        if os.environ.get("TRPO_TRACEBACK"):
+            traceback.print_exception(error)
+        raise _failure(error) from error
+    return status
+
+
+def _failure(error: BaseException) -> RunError:
+    """What failed where, in one sentence."""
+    group = Group()
+    who = f"worker {group.rank} of {group.size}" if group.size > 1 else "the run"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    file = Path(where.filename)
+    if file.parts[-3:-1] == ("torch", "distributed") and isinstance(error, RuntimeError):
+        return LostWorkerError(f"{who} lost the connection to another; {INTACT}")
+    what = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])[:300].removesuffix(": ")
+    return RunError(f"{who} failed: {what} ({file.name}:{where.lineno}); {INTACT}")
+
+
+def agree(refusal: ConfigError | None) -> None:
+    """In a group of torchrun's, which it joins, raise any member's refusal in all of them; else do nothing."""
+    if not under_torchrun():
+        return
+    _join()
+    group = Group()
+    refusals = [error for error in group.gather_objects(refusal) if error is not None]
+    if refusals:
+        _leave_after_leader(group)
+        raise refusals[0]
+
+
+def agreed(prepare: Callable[[], Plan]) -> Plan:
+    """What ``prepare`` returns; what it refuses in one member of torchrun's group is refused in all."""
+    try:
+        plan = prepare()
+    except ConfigError as error:
+        agree(error)
+        raise
+    agree(None)
+    return plan
+
+
+def _join() -> None:
+    if not dist.is_initialized():
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            _die_with(os.getppid())
+        dist.init_process_group("gloo")
+
+
+def _leave_after_leader(group: Group) -> None:
+    """Wait for the leader's end: torchrun ends it when another member fails, and it has yet to save or speak."""
+    if not group.leads:
+        with suppress(RuntimeError):
+            group.sums(0.0)  # the leader takes no part, so its end breaks this off
+
+
+def _in_group(body: Body) -> int:
+    _join()
+    group = Group()
+    status = body(group)
+    if status:
+        _leave_after_leader(group)
+    dist.destroy_process_group()
+    return status
+
+
+def _forked(n: int, body: Body) -> int:
+    context = get_context("fork")
+    reports = context.SimpleQueue()
+    sys.stdout.flush()
+    folder = Path(tempfile.mkdtemp(prefix="trpo-"))
+    workers: list[BaseProcess] = [
+        context.Process(target=_worker, args=(rank, n, folder, os.getpid(), body, reports), daemon=True)
+        for rank in range(n)
+    ]
+    try:
+        _start(workers)
+        codes = _supervise(workers)
+    finally:
+        _end(workers)
+        shutil.rmtree(folder, ignore_errors=True)
+        _mend_terminal(workers[0])
+    told: list[Exception] = []
+    while not reports.empty():
+        told.append(reports.get())
+    return _verdict(codes, told)
+
+
+def _start(workers: list[BaseProcess]) -> None:
+    for k, worker in enumerate(workers):
+        try:
+            worker.start()
+        except OSError as error:
+            reason = f"only {k} could be started ({error.strerror})"
+            raise RunError(f"workers={len(workers)}: {reason}; use fewer") from error
+
+
+def _supervise(workers: list[BaseProcess]) -> list[int | None]:
+    """Wait until the leader has ended or any worker has failed, then end all; exit codes, None for the killed ones."""
+    running = {worker.sentinel: worker for worker in workers}
+    failed = False
+    while workers[0].sentinel in running and not failed:
+        for sentinel in wait(list(running)):
+            worker = running.pop(sentinel)  # type: ignore[arg-type]
+            worker.join()
+            failed |= not _in_order(worker.exitcode)
+    deadline = monotonic() + GRACE_S
+    for worker in workers:
+        worker.join(max(deadline - monotonic(), 0.0))
+    codes = [worker.exitcode for worker in workers]
+    _end(workers)
+    return codes
+
+
+def _in_order(code: int | None) -> bool:
+    """True for the exit status of a worker that finished, or stopped because it was asked to."""
+    return code is not None and (code == 0 or code >= 128)
+
+
+def _verdict(codes: list[int | None], told: list[Exception]) -> int:
+    """The leader's exit status, or the cause of what went wrong, raised.
+
+    codes: exit code of each worker, None for one that did not end by itself; told: the workers' reports, earliest first
+    """
+    if _in_order(codes[0]):
+        return codes[0] or 0
+    for error in told:
+        if not isinstance(error, LostWorkerError):
+            raise error
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            reason = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+            raise RunError(f"worker {rank} of {len(codes)} was killed by {name}{reason}; {INTACT}")
+    if told:
+        raise told[0]
+    rank, code = next((rank, code) for rank, code in enumerate(codes) if not _in_order(code))
+    raise RunError(f"worker {rank} of {len(codes)} ended with status {code}; {INTACT}")
+
+
+def _end(workers: list[BaseProcess]) -> None:
+    """Kill the workers that are still there."""
+    started = [worker for worker in workers if worker.pid is not None]
+    for worker in started:
+        worker.kill()
+    for worker in started:
+        worker.join()
+
+
+def _mend_terminal(leader: BaseProcess) -> None:
+    """Show the cursor again, which a killed leader's progress bar has hidden, on a line of its own."""
+    if (leader.exitcode or 0) < 0 and sys.stdout.isatty():
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), b"\r\x1b[2K\x1b[?25h")
+
+
+def _worker(rank: int, size: int, folder: Path, parent: int, body: Body, reports: Any) -> None:
+    """One worker process, from its fork to its end."""
+    _die_with(parent)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+
+    def work() -> int:
+        rendezvous = (folder / "rendezvous").as_uri()
+        dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size, timeout=NO_LIMIT)
+        group = Group()
+        group.sums(0.0)  # all have met
+        shutil.rmtree(folder, ignore_errors=True)  # now, as nobody could after a kill -9
+        status = body(group)
+        dist.destroy_process_group()
+        return status
+
+    try:
+        status = _guarded(work)
+    except BaseException as error:
+        told = error if isinstance(error, ConfigError | RunError | BrokenPipeError) else _failure(error)
+        reports.put(type(told)(str(told)[:900]))  # short: a pipe takes that whole or not at all
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)  # nothing of the parent's, which this process is a copy of, is to be cleaned up here
+
+
+def _die_with(parent: int) -> None:
+    """Have this process killed when its parent dies, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    elif (command := parent_process()) is not None:
+        Thread(target=lambda: (command.join(), os._exit(1)), daemon=True).start()
+    if os.getppid() != parent:  # it died before the call
+        os._exit(1)

@@ -1,0 +1,56 @@
+"""Ctrl-C and its kin: the first signal asks for a stop after the running iteration, a later one insists."""
+
+import os
+import signal
+from contextlib import suppress
+from math import inf
+from mmap import mmap
+from time import monotonic
+from typing import Any
+
+from trpo_cli.errors import Interrupted
+from trpo_cli.parallel.processes import speaks
+
+INSIST_S = 0.5  # a signal this soon after the first is the same wish: timeout(1) and torchrun send it twice
+
+
+class StopRequest:
+    """Signals that ask for a stop, while it is entered: the first is noted, a later one ends the command at once.
+
+    Called, it returns the noted signal's number, or 0: in the workers that are forked meanwhile too.
+    """
+
+    def __init__(self) -> None:
+        self._noted = mmap(-1, 1)  # shared with the workers
+        self._command = os.getpid()
+        self._since = inf
+        self._handlers: dict[int, Any] = {}
+
+    def __call__(self) -> int:
+        return self._noted[0]
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
+            self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            # The command is on its way out once it was asked: no further signal may disturb that.
+            signal.signal(number, signal.SIG_IGN if self() else handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._noted[0] = self._noted[0] or number
+        if os.getpid() != self._command:
+            return  # a worker, which a terminal's Ctrl-C reaches as well
+        if monotonic() - self._since > INSIST_S:
+            for taken in self._handlers:
+                signal.signal(taken, signal.SIG_IGN)
+            raise Interrupted(number)
+        if self._since == inf:
+            self._since = monotonic()
+            if speaks():
+                with suppress(OSError):  # not print, which may be at work where the signal came
+                    os.write(2, b"\nStopping after this iteration; once more stops at once.\n")

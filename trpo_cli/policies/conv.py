@@ -1,0 +1,249 @@
+"""The network that plays from pixels: convolutions, then fully connected layers (Figure 3, Appendix D).
+
+As in ``policies``, θ is one flat array that is passed in and J v and Jᵀ u are written out on saved activations. Pixels
+stay bytes until a layer reads them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import inf, prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.policies.base import Acting, InputMap, Linearization
+from trpo_cli.policies.distributions import FactoredCategorical
+from trpo_cli.policies.kernels import NONLINEARITIES, at_a_time
+from trpo_cli.sims.base import Continuous, Discrete
+
+CHUNK = 64  # states at a time: their activations stay near the processor
+# name: x · f'(z) in place of x, where f(z) = a
+TIMES_SLOPE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "tanh": lambda x, a: x.addcmul_(x * a, a, value=-1),
+    "relu": lambda x, a: x.mul_(a > 0),
+}
+
+
+@dataclass(frozen=True)
+class ConvPolicy:
+    """Convolutions without padding, dense layers, and one softmax a factor of the action.
+
+    θ is laid out layer by layer: filters ``[out, in, k, k]``, biases ``[out]``; weights ``[fan_in, fan_out]``, biases.
+    """
+
+    obs_shape: tuple[int, int, int]  # channels, rows, columns
+    filters: tuple[int, ...]
+    kernel_size: int
+    stride: int
+    hidden_sizes: tuple[int, ...]
+    dist: FactoredCategorical
+    nonlinearity: str
+    input_map: InputMap
+    output_norm: float  # of each output column of the initial weights
+    hidden_norm: float  # of each filter and of each hidden column
+
+    chunk_size = CHUNK
+    dtype = torch.float32
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each piece of θ: weights and biases of each layer."""
+        channels, rows, columns = self.obs_shape
+        shapes: list[tuple[int, ...]] = []
+        for n in self.filters:
+            shapes += [(n, channels, self.kernel_size, self.kernel_size), (n,)]
+            channels, rows, columns = n, *((side - self.kernel_size) // self.stride + 1 for side in (rows, columns))
+        sizes = (channels * rows * columns, *self.hidden_sizes, self.dist.n_params)
+        for a, b in pairwise(sizes):
+            shapes += [(a, b), (b,)]
+        return shapes
+
+    @property
+    def n_parameters(self) -> int:
+        """D."""
+        return sum(prod(shape) for shape in self._shapes)
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """A fresh θ ``[D]``: random directions of the given norms for every unit, zero biases (authors' code)."""
+        parts: list[NDArray[np.float64]] = []
+        last = len(self._shapes) - 2
+        for i, shape in enumerate(self._shapes):
+            if len(shape) == 1:
+                parts.append(np.zeros(shape))
+                continue
+            w = rng.standard_normal(shape)
+            fan_in = tuple(range(1, len(shape))) if len(shape) == 4 else (0,)
+            norm = np.sqrt((w**2).sum(fan_in, keepdims=True))
+            parts.append((w / norm * (self.output_norm if i == last else self.hidden_norm)).ravel())
+        return torch.as_tensor(np.concatenate(parts), dtype=torch.float32)
+
+    def tensor(self, obs: NDArray[np.generic]) -> Tensor:
+        """Observations as bytes ``[n, channels, rows, columns]``, from such or from references to single frames."""
+        if obs.dtype == object:  # joined as bytes, at a twentieth of what np.stack takes
+            obs = np.frombuffer(bytearray().join(obs.ravel().tolist()), np.uint8)
+        pixels = torch.from_numpy(np.ascontiguousarray(obs, np.uint8))
+        images = pixels.view(-1, *self.obs_shape)
+        return images.contiguous(memory_format=torch.channels_last)  # in which convolutions go back twice as fast
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        """The brightness that is mapped to 0, and how far from there is mapped to 1."""
+        return float(self.input_map.centre[0]), float(self.input_map.half_range[0])
+
+    def _scaled(self, pixels: Tensor) -> Tensor:
+        centre, half_range = self._scale
+        return pixels.float().sub_(centre).div_(half_range)
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return [prod(shape) for shape in self._shapes]
+
+    def _layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views of θ ``[D]`` as (weights, biases), convolutions first."""
+        pieces = [p.view(s) for p, s in zip(theta.split(self._lengths), self._shapes, strict=True)]
+        return list(zip(pieces[::2], pieces[1::2], strict=True))
+
+    def params(self, theta: Tensor, obs: Tensor) -> Tensor:
+        """θ ``[D]`` on bytes ``[m, …]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, …]`` -> ``[Q, P]``, row by row."""
+        if theta.dim() > 1:
+            each = [self.params(row, image[None]) for row, image in zip(theta, obs, strict=True)]
+            return torch.cat(each) if each else theta.new_zeros(0, self.dist.n_params)
+        pieces = obs.split(at_a_time(self.chunk_size, theta.device))
+        return torch.cat([self._forward(theta, piece.to(theta.device))[-1] for piece in pieces])
+
+    def _forward(self, theta: Tensor, pixels: Tensor) -> list[Tensor]:
+        """Every layer's activations, the logits last."""
+        f, _ = NONLINEARITIES[self.nonlinearity]
+        (w, b), *layers = self._layers(theta)
+        centre, half_range = self._scale
+        w = w / half_range  # the first filters scale the pixels: there are fewer of them than of these
+        layers.insert(0, (w, b - centre * w.sum((1, 2, 3))))
+        x, activations = pixels.float(), []
+        for i, (w, b) in enumerate(layers):
+            x = conv2d(x, w, b, self.stride) if i < len(self.filters) else torch.addmm(b, x.flatten(1), w)
+            if i < len(layers) - 1:
+                x = f(x)
+            activations.append(x)
+        return activations
+
+    def acting(self, theta: Tensor) -> Acting | None:
+        """None: torch is the faster one for convolutions."""
+        return None
+
+    def linearize(self, theta: Tensor, obs: Tensor) -> Linearization:
+        """The policy on bytes ``[m, …]``, with J v and Jᵀ u on activations saved once."""
+        obs = obs.to(theta.device)
+        activations = self._forward(theta, obs)
+        layers = self._layers(theta)
+        slope = TIMES_SLOPE[self.nonlinearity]
+        n_conv = len(self.filters)
+
+        def inputs(i: int) -> Tensor:
+            x = activations[i - 1] if i else self._scaled(obs)
+            return x if i < n_conv else x.flatten(1)
+
+        def jvp(v: Tensor) -> Tensor:
+            tangent = None
+            for i, ((w, _), (dw, db)) in enumerate(zip(layers, self._layers(v), strict=True)):
+                x = inputs(i)
+                if i < n_conv:
+                    out = conv2d(x, dw, db, self.stride)
+                    if tangent is not None:
+                        out += conv2d(tangent, w, None, self.stride)
+                else:
+                    out = torch.addmm(db, x, dw)
+                    if tangent is not None:
+                        out.addmm_(tangent.flatten(1), w)
+                tangent = out if i == len(layers) - 1 else slope(out, activations[i])
+            assert tangent is not None
+            return tangent
+
+        def vjp(u: Tensor) -> Tensor:
+            result, delta = torch.empty_like(theta), u
+            for i, (w_out, b_out) in reversed(list(enumerate(self._layers(result)))):
+                x, w = inputs(i), layers[i][0]
+                if i < n_conv:
+                    back, dw, db = self._backward(delta.view(activations[i].shape), x, w, i > 0)
+                else:
+                    back, dw, db = delta @ w.T, x.T @ delta, delta.sum(0)
+                w_out.copy_(dw)
+                b_out.copy_(db)
+                if i:
+                    delta = slope(back.view(activations[i - 1].shape), activations[i - 1])
+            return result
+
+        return Linearization(activations[-1], jvp, vjp)
+
+    def _backward(self, delta: Tensor, x: Tensor, w: Tensor, to_input: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """What a convolution's output gradient is in its input (where asked for), its filters and its biases."""
+        delta = delta.contiguous(memory_format=torch.channels_last)
+        stride, none, one = [self.stride] * 2, [0, 0], [1, 1]
+        wanted = [to_input, True, True]
+        return torch.ops.aten.convolution_backward(delta, x, w, [len(w)], stride, none, one, False, none, 1, wanted)
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Hyperparameters of a convolutional policy; numbers and sources stand in ``conf/policy/atari.yaml``."""
+
+    filters: tuple[int, ...]  # of each convolution
+    kernel_size: int  # pixels
+    stride: int  # pixels
+    hidden_sizes: tuple[int, ...]  # units of each dense layer before the logits
+    nonlinearity: str  # tanh or relu
+    output_norm: float  # norm of each output column of the initial weights
+    hidden_norm: float  # norm of each filter and of each hidden column of the initial weights
+    input_centre: float  # brightness that is mapped to 0
+    input_half_range: float  # brightness from there to what is mapped to 1
+
+    def __post_init__(self) -> None:
+        if not self.filters or any(n < 1 for n in (*self.filters, *self.hidden_sizes)):
+            raise ConfigError(
+                f"policy.filters={list(self.filters)} and policy.hidden_sizes={list(self.hidden_sizes)}: "
+                "there must be a convolution, and every layer needs at least 1 unit"
+            )
+        for name in ("kernel_size", "stride"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"policy.{name}={getattr(self, name)} must be at least 1")
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise ConfigError(f"policy.nonlinearity={self.nonlinearity} must be tanh or relu")
+        for name in ("output_norm", "hidden_norm", "input_half_range"):
+            if not 0 < getattr(self, name) < inf:
+                raise ConfigError(f"policy.{name}={getattr(self, name)} must be a finite number > 0")
+        if not abs(self.input_centre) < inf:
+            raise ConfigError(f"policy.input_centre={self.input_centre} must be a finite number")
+
+    def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete) -> ConvPolicy:
+        """The policy for images of this shape and this action space."""
+        if len(obs_shape) != 3:
+            raise ConfigError(
+                f"policy=atari sees images, and this task's observation has the shape {list(obs_shape)}; use policy=mlp"
+            )
+        if not isinstance(actions, Discrete):
+            raise ConfigError("policy=atari chooses among discrete actions, and this task's are continuous")
+        smallest: tuple[int, ...] = obs_shape[1:]
+        for _ in self.filters:
+            if min(smallest) < self.kernel_size:
+                raise ConfigError(
+                    f"policy.filters={list(self.filters)}: an image of {obs_shape[1]} × {obs_shape[2]} is too small "
+                    f"for so many convolutions of {self.kernel_size} × {self.kernel_size}"
+                )
+            smallest = tuple((side - self.kernel_size) // self.stride + 1 for side in smallest)
+        return ConvPolicy(
+            obs_shape,
+            self.filters,
+            self.kernel_size,
+            self.stride,
+            self.hidden_sizes,
+            FactoredCategorical(actions.factors),
+            self.nonlinearity,
+            InputMap(np.array([self.input_centre]), np.array([self.input_half_range])),
+            self.output_norm,
+            self.hidden_norm,
+        )

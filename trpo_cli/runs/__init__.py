@@ -1,0 +1,1 @@
+"""A run directory; only this room knows its files."""

@@ -1,0 +1,58 @@
+"""What the results of a run depend on beside its configuration, for ``run.json``."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def run_info() -> dict[str, Any]:
+    """What the results depend on beside the configuration: versions, commit, processor and platform.
+
+    commit: of the source checkout the package is imported from, None for an installed wheel
+    dirty: whether code or configuration there differ from that commit
+    """
+    packages = ("torch", "numpy", "mujoco", "gymnasium", "trpo_cli")
+    commit, dirty = _commit(Path(__file__).resolve().parents[2])
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "commit": commit,
+        "dirty": dirty,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "platform": platform.platform(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # trpo_cli itself, run from a bare checkout.
+        return None
+
+
+def _commit(root: Path) -> tuple[str | None, bool | None]:
+    # A wheel in a virtual environment inside some other repository has no commit of ours.
+    if not (root / ".git").exists():
+        return None, None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--", "trpo_cli", "conf"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return commit.strip(), bool(changes)
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

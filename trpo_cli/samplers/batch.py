@@ -1,0 +1,89 @@
+"""What an update consumes: M decision states with K actions tried at each, and the three estimators of Section 5.
+
+The surrogate is a mean over states, and so is the KL: a state counts once however many actions were tried there. Sums
+run over chunks of states and over workers; nothing is held for the whole batch but the batch itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.policies.base import chunks
+from trpo_cli.policies.distributions import Distribution
+from trpo_cli.policies.kernels import at_a_time
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The whole episodes behind a batch of single paths, this worker's."""
+
+    episode: NDArray[np.intp]  # [M] the episode that each decision state belongs to
+    returns: NDArray[np.float64]  # [n] undiscounted return of each episode
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This worker's decision states. The surrogate's value at θ_old is not zero unless the advantages' mean is."""
+
+    obs: NDArray[np.generic]  # [M, O]
+    old: Tensor  # [M, P] distribution parameters of the policy that acted
+    actions: Tensor  # [M, K, A]
+    advantages: Tensor  # [M, K], or Q-values: the estimators do not mind a constant a state
+    log_q: Tensor  # [M, K] log-probability of each action under the distribution it was drawn from
+    estimator: str  # a key of ESTIMATORS
+    n_states: int  # M summed over the workers
+    paths: Paths | None = None  # None for a vine, whose states come from no one episode
+
+    def chunks(self, size: int) -> Iterator["Batch"]:
+        """The batch in pieces of at most ``size`` states; an accelerator takes more at a time."""
+        for s in chunks(len(self.old), at_a_time(size, self.old.device)):
+            yield self.rows(s)
+
+    def rows(self, s: slice | NDArray[np.intp]) -> "Batch":
+        """Some of the states, by a slice or by their indices."""
+        return Batch(
+            self.obs[s],
+            self.old[s],
+            self.actions[s],
+            self.advantages[s],
+            self.log_q[s],
+            self.estimator,
+            self.n_states,
+            self.paths and Paths(self.paths.episode[s], self.paths.returns),
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its tensors on ``device``; observations follow a chunk at a time."""
+        tensors = {name: getattr(self, name).to(device) for name in ("old", "actions", "advantages", "log_q")}
+        return replace(self, **tensors)
+
+
+def importance(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
+    """Σ_m of π_θ(a|s) / q(a|s) · A(s, a), averaged over the actions of a state: the objective of Eq. (14)."""
+    ratio = torch.exp(dist.log_prob(params[:, None], b.actions) - b.log_q)
+    return (ratio * b.advantages).mean(1).sum()  # Eq. (14)
+
+
+def all_actions(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
+    """Σ_m of Σ_k π_θ(a_k|s) Q(s, a_k) over every action of a small finite set: Eq. (15)."""
+    return (torch.exp(dist.log_prob(params[:, None], b.actions)) * b.advantages).sum()  # Eq. (15)
+
+
+def self_normalised(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
+    """Σ_m of Σ_k w_k Q(s, a_k) / Σ_k w_k with w = π_θ / q: Eq. (16).
+
+    Paper: Eq. (16) divides by π_old, which is q where q = π_old; for any other q the weights need q itself.
+    """
+    weights = torch.softmax(dist.log_prob(params[:, None], b.actions) - b.log_q, 1)
+    return (weights * b.advantages).sum()  # Eq. (16)
+
+
+ESTIMATORS: dict[str, Callable[[Distribution, Tensor, Batch], Tensor]] = {
+    "importance": importance,
+    "all_actions": all_actions,
+    "self_normalised": self_normalised,
+}

@@ -1,0 +1,109 @@
+"""Single path: whole episodes and Monte-Carlo returns (Section 5.1)."""
+
+from dataclasses import dataclass
+from math import inf, nan
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy
+from trpo_cli.samplers.base import ROUNDING, require
+from trpo_cli.samplers.batch import Batch, Paths
+from trpo_cli.samplers.episodes import Stats, episode_stats, run_budget, run_paths
+from trpo_cli.samplers.returns import discounted_sums
+from trpo_cli.samplers.rollout import Rollout
+from trpo_cli.sims.base import Simulator
+
+FEW_PATHS = 5  # with fewer paths alive the baseline keeps its last value (authors' code)
+
+
+@dataclass(frozen=True)
+class SinglePath:
+    """Section 5.1: whole episodes, Monte-Carlo returns; numbers and sources in ``conf/sampler/single.yaml``."""
+
+    gamma: float  # discount
+    step_limit: int  # environment steps of an episode
+    n_paths: int  # episodes a batch
+    steps_per_iteration: int | None  # where set: episodes until their steps reach it, and n_paths is not used
+    scale: float  # fraction of the paths, or steps, that is really drawn
+    baseline: str  # time: mean return of each time step is subtracted; none
+    standardise: bool  # divide the advantages by their standard deviation over the batch
+
+    def __post_init__(self) -> None:
+        require(0 < self.gamma <= 1, "gamma", self.gamma, "in (0, 1]")
+        require(self.step_limit >= 1, "step_limit", self.step_limit, "at least 1")
+        require(self.n_paths >= 1, "n_paths", self.n_paths, "at least 1")
+        steps = self.steps_per_iteration
+        require(steps is None or steps >= 1, "steps_per_iteration", steps, "at least 1, or null to use n_paths")
+        require(0 < self.scale < inf, "scale", self.scale, "a finite number > 0")
+        require(self.baseline in ("time", "none"), "baseline", self.baseline, "time or none")
+        if self.baseline == "time" and steps is None:
+            require(self.n_paths > 1, "n_paths", self.n_paths, "at least 2 where sampler.baseline=time")
+
+    def check(self, sim: Simulator) -> None:
+        """Single paths work with every simulator."""
+
+    def __call__(
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+    ) -> tuple[Batch, Stats]:
+        roll, dropped = self.paths(sim, policy, theta, seed, iteration, group, hint)
+        advantages = self.advantages(roll, group)
+        old, actions = (torch.from_numpy(x) for x in (roll.params, roll.actions))
+        batch = Batch(
+            obs=roll.obs,
+            old=old,
+            actions=actions[:, None],
+            advantages=torch.from_numpy(advantages).to(old)[:, None],
+            log_q=policy.dist.log_prob(old, actions)[:, None],
+            estimator="importance",
+            n_states=int(group.sums(len(advantages))[0]),
+            paths=Paths(roll.lane, roll.rewards.sum(0)),
+        )
+        stats = episode_stats(roll, self.step_limit, group)
+        stats["collect/sim_steps"] += dropped
+        return batch, stats
+
+    def paths(
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+    ) -> tuple[Rollout, int]:
+        """This worker's share of the batch's episodes, and the steps all workers simulated beyond the budget."""
+        least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
+        if self.steps_per_iteration is None:
+            lanes = group.share(max(round(self.n_paths * self.scale), least))
+            return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit), 0
+        budget = max(round(self.steps_per_iteration * self.scale), 1)
+        return run_budget(
+            sim, policy, theta, seed, iteration, budget, least, self.step_limit, group, expected_length=hint
+        )
+
+    def advantages(self, roll: Rollout, group: Group) -> NDArray[np.float64]:
+        """Reward-to-go less the time-dependent baseline, standardised: ``[M]``, one for each decision of ``roll``.
+
+        Paper: Section 5.1 uses the bare returns; baseline and standardisation are the authors' code's.
+        """
+        returns = discounted_sums(roll.rewards, self.gamma)
+        values = returns[roll.t, roll.lane]
+        if self.baseline == "time":
+            values = values - self._time_baseline(returns, roll, group)[roll.t]
+        if not self.standardise:
+            return values
+        raw = returns[roll.t, roll.lane]
+        n, total, size = group.sums(len(values), values.sum(), (raw**2).sum())
+        # The mean first: in the difference of two sums of squares, rounding alone would pass for a variance.
+        variance = group.sums(((values - total / n) ** 2).sum())[0] / n
+        return values / variance**0.5 if variance > ROUNDING * size / n else np.zeros_like(values)
+
+    def _time_baseline(self, returns: NDArray[np.float64], roll: Rollout, group: Group) -> NDArray[np.float64]:
+        """Mean return of the paths alive at each time step ``[T]``; few paths left keep the last mean."""
+        n_steps = int(group.maximum(len(returns)))
+        sums = np.zeros((2, n_steps))
+        alive = np.arange(len(returns))[:, None] < roll.lengths
+        sums[0, : len(returns)] = np.where(alive, returns, 0).sum(1)
+        sums[1, : len(returns)] = alive.sum(1)
+        totals, counts = group.sum_array(sums)
+        enough = counts >= min(FEW_PATHS, counts[0])
+        last = np.maximum.accumulate(np.where(enough, np.arange(n_steps), 0))
+        return totals[last] / counts[last]

@@ -1,0 +1,200 @@
+"""Vine: branches from states along trunk episodes, under common random numbers (Section 5.2)."""
+
+from dataclasses import dataclass
+from math import inf, nan
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy, chunks
+from trpo_cli.policies.distributions import FactoredCategorical
+from trpo_cli.samplers.base import ROUNDING, require
+from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.episodes import Stats, episode_stats, policy_noise, run_budget, run_paths
+from trpo_cli.samplers.randomness import generator, generators
+from trpo_cli.samplers.rollout import PolicyActor, Rollout, rollout
+from trpo_cli.sims.base import Discrete, Simulator
+
+
+@dataclass(frozen=True)
+class Vine:
+    """Section 5.2: branches from stored states under common random numbers; numbers in ``conf/sampler/vine.yaml``."""
+
+    gamma: float  # discount
+    step_limit: int  # environment steps of a trunk
+    n_trunks: int  # trunk episodes a batch
+    trunk_steps: int | None  # where set: trunk episodes until their steps reach it, and n_trunks is not used
+    n_states: int  # size of the rollout set, drawn uniformly from all visited states
+    steps_per_iteration: int | None  # where set: branches until all steps reach it, and n_states is not used
+    n_actions: int  # K: actions tried at each
+    branch_length: int  # environment steps of a branch, its first action included
+    scale: float  # fraction of the trunks and of the rollout set that is really drawn
+    proposal: str  # what the actions are drawn from: policy (π_old) or uniform
+    estimator: str  # self_normalised, importance, all_actions; auto: all_actions where K covers the action set
+    common_random_numbers: bool  # the branches of a state share their noise
+    standardise: bool  # divide by the mean over states of the std over the state's Q-values
+
+    def __post_init__(self) -> None:
+        require(0 < self.gamma <= 1, "gamma", self.gamma, "in (0, 1]")
+        for name in ("step_limit", "n_trunks", "n_states", "branch_length"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name, other in (("trunk_steps", "n_trunks"), ("steps_per_iteration", "n_states")):
+            steps = getattr(self, name)
+            require(steps is None or steps >= 1, name, steps, f"at least 1, or null to use {other}")
+        require(
+            self.n_actions >= 2, "n_actions", self.n_actions, "at least 2: one action has nothing to be better than"
+        )
+        require(0 < self.scale < inf, "scale", self.scale, "a finite number > 0")
+        require(self.proposal in ("policy", "uniform"), "proposal", self.proposal, "policy or uniform")
+        known = ("auto", "self_normalised", "importance", "all_actions")
+        require(self.estimator in known, "estimator", self.estimator, "one of " + ", ".join(known))
+
+    def check(self, sim: Simulator) -> None:
+        """Enumeration and uniform proposals need a finite action set, branches an environment that can be copied."""
+        if (require_copies := getattr(sim, "require_copies", None)) is not None:
+            require_copies()
+        discrete = isinstance(sim.action_space, Discrete)
+        require(discrete or self.proposal == "policy", "proposal", self.proposal, "policy for continuous actions")
+        require(
+            discrete or self.estimator != "all_actions",
+            "estimator",
+            self.estimator,
+            "self_normalised for continuous actions",
+        )
+
+    def _enumerates(self, policy: Policy) -> bool:
+        """True where every action of the set is tried (Eq. 15)."""
+        dist = policy.dist
+        if not isinstance(dist, FactoredCategorical):
+            return False
+        return self.estimator == "all_actions" or (self.estimator == "auto" and dist.n_actions <= self.n_actions)
+
+    def __call__(
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+    ) -> tuple[Batch, Stats]:
+        trunks, dropped = self.trunks(sim, policy, theta, seed, iteration, group, hint)
+        states, mine = self.rollout_set(trunks, seed, iteration, group)
+        obs = sim.observe(states)
+        with torch.inference_mode():
+            old = policy.params(theta, policy.tensor(obs))
+        actions, log_q = self.tried_actions(policy, old, seed, iteration, mine)
+        q_values, branch_steps = self.q_values(sim, policy, theta, states, actions, seed, iteration, mine)
+        batch = Batch(
+            obs=obs,
+            old=old.clone(),
+            actions=actions,
+            advantages=torch.from_numpy(self.advantages(q_values, group)).to(old),
+            log_q=log_q,
+            estimator="all_actions" if self._enumerates(policy) else self._sampled_estimator,
+            n_states=int(group.sums(len(obs))[0]),
+        )
+        stats = episode_stats(trunks, self.step_limit, group)
+        branch_steps_total, n_told_apart = group.sums(branch_steps, (np.ptp(q_values, axis=1) > 0).sum())
+        stats["collect/sim_steps"] += int(branch_steps_total) + dropped
+        return batch, stats | {
+            "collect/branch_steps": int(branch_steps_total),
+            "collect/n_states": batch.n_states,
+            "collect/told_apart_fraction": n_told_apart / batch.n_states,
+        }
+
+    @property
+    def _sampled_estimator(self) -> str:
+        return "self_normalised" if self.estimator == "auto" else self.estimator
+
+    def trunks(
+        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+    ) -> tuple[Rollout, int]:
+        """This worker's share of the trunk episodes with their states, and the steps all simulated beyond a budget."""
+        if self.trunk_steps is None:
+            lanes = group.share(max(round(self.n_trunks * self.scale), 1))
+            return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit, keep_states=True), 0
+        budget = max(round(self.trunk_steps * self.scale), 1)
+        return run_budget(sim, policy, theta, seed, iteration, budget, 1, self.step_limit, group, True, hint)
+
+    def _n_states(self, trunk_steps: int) -> int:
+        """Size of the rollout set: as configured, or what the steps left by the trunks pay for."""
+        if self.steps_per_iteration is None:
+            return max(round(self.n_states * self.scale), 1)
+        left = round(self.steps_per_iteration * self.scale) - trunk_steps
+        return max(left // (self.n_actions * self.branch_length), 1)
+
+    def rollout_set(
+        self, trunks: Rollout, seed: int, iteration: int, group: Group
+    ) -> tuple[NDArray[np.generic], range]:
+        """States drawn without replacement, uniformly from all that all workers' trunks visited.
+
+        Returns this worker's share of them ``[m, S]`` and its place among all; all are taken where there are too few.
+        """
+        assert trunks.states is not None
+        counts = group.gather_objects(trunks.n_steps)
+        start, total = sum(counts[: group.rank]), sum(counts)
+        n = min(self._n_states(total), total)
+        chosen = np.sort(generator(seed, "rollout_set", iteration).choice(total, n, replace=False, shuffle=False))
+        here = chosen[(chosen >= start) & (chosen < start + trunks.n_steps)] - start
+        lane_major = np.lexsort((trunks.t, trunks.lane))  # the same numbering of the visits for any number of workers
+        states = group.concatenate(trunks.states[lane_major[here]])
+        mine = group.share(n)
+        return states[mine.start : mine.stop], mine
+
+    def tried_actions(
+        self, policy: Policy, old: Tensor, seed: int, iteration: int, mine: range
+    ) -> tuple[Tensor, Tensor]:
+        """K actions for each state ``[m, K, A]`` and the log-probability of each under q ``[m, K]``."""
+        dist = policy.dist
+        if self._enumerates(policy):
+            assert isinstance(dist, FactoredCategorical)
+            actions = torch.from_numpy(dist.all_actions()).expand(len(old), -1, -1)
+            return actions, torch.zeros(actions.shape[:2], dtype=old.dtype)
+        noise = np.empty((len(mine), self.n_actions, dist.action_size), np.float32)
+        for i, rng in enumerate(generators(seed, "branch_action", iteration, mine)):
+            noise[i] = dist.draw_noise(rng, (self.n_actions,))
+        q = (old if self.proposal == "policy" else torch.zeros_like(old))[:, None].clone()
+        actions = dist.sample(q, torch.from_numpy(noise).to(old))
+        return actions, dist.log_prob(q, actions)
+
+    def q_values(
+        self,
+        sim: Simulator,
+        policy: Policy,
+        theta: Tensor,
+        states: NDArray[np.generic],
+        actions: Tensor,
+        seed: int,
+        iteration: int,
+        mine: range,
+    ) -> tuple[NDArray[np.float64], int]:
+        """Discounted reward of one branch for each state and action ``[m, K]``, and the steps simulated for them.
+
+        Paper: nothing is added for what lies beyond a branch's end, as in the authors' code.
+        """
+        m, k = actions.shape[:2]
+        act, first = PolicyActor(policy, theta), actions.numpy()
+        q_values, n_steps = np.zeros((m, k)), 0
+        for rows in chunks(m, max(sim.max_lanes // k, 1)):
+            places = range(mine.start + rows.start, mine.start + rows.stop)
+            noise = self._branch_noise(policy, seed, iteration, places, k)
+            starts, tried = np.repeat(states[rows], k, axis=0), first[rows].reshape(-1, first.shape[-1])
+            roll = rollout(sim, act, starts, noise, keep_decisions=False, first_actions=tried)
+            discounts = self.gamma ** np.arange(len(roll.rewards))
+            q_values[rows] = (discounts @ roll.rewards).reshape(-1, k)
+            n_steps += roll.n_steps
+        return q_values, n_steps
+
+    def _branch_noise(self, policy: Policy, seed: int, iteration: int, places: range, k: int) -> NDArray[np.float32]:
+        """The noise ``[T, m k, Z]`` of the branches of the states at ``places`` in the whole rollout set."""
+        if self.common_random_numbers:
+            noise = policy_noise(policy, seed, "branch_noise", iteration, places, self.branch_length)
+            return np.repeat(noise, k, axis=1)  # the same noise for the K branches of a state
+        lanes = range(places.start * k, places.stop * k)
+        return policy_noise(policy, seed, "branch_noise", iteration, lanes, self.branch_length)
+
+    def advantages(self, q_values: NDArray[np.float64], group: Group) -> NDArray[np.float64]:
+        """Q-values ``[m, K]`` less their mean over the actions of a state, in units of their typical spread."""
+        advantages = q_values - q_values.mean(1, keepdims=True)
+        if not self.standardise:
+            return advantages
+        spread, size, n = group.sums(advantages.std(1).sum(), np.abs(q_values).mean(1).sum(), len(advantages))
+        return advantages / (spread / n) if spread > ROUNDING**0.5 * size else np.zeros_like(advantages)
