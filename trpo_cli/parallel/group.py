@@ -4,7 +4,6 @@ Every worker runs the same program on its own share of the lanes. The default gr
 processes are joined by ``torch.distributed`` (gloo), whoever started them.
 """
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -74,9 +73,3 @@ class Group:
         box = [item]
         dist.broadcast_object_list(box, src=0)
         return box[0]
-
-
-def first_until(lengths: Sequence[int], budget: int) -> int:
-    """How many leading items are needed until their lengths sum to ``budget``; all where they never do."""
-    reached = int(np.searchsorted(np.cumsum(lengths), budget)) + 1
-    return min(reached, len(lengths))

@@ -1,4 +1,4 @@
-"""What a policy is: a network from observations to distribution parameters (Section 8.1, Figure 3, Appendix D).
+"""What a policy is: network × distribution × input map (Section 8.1, Figure 3, Appendix D).
 
 Parameters θ are one flat array that is passed in, and results are on its device. A policy is linearised a chunk of
 states at a time.
@@ -6,54 +6,126 @@ states at a time.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from math import inf
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.policies.distributions import Distribution
-from trpo_cli.policies.kernels import Array
+from trpo_cli.policies.distributions import Array, Distribution
+from trpo_cli.sims.base import ActionSpace
 
 Acting = Callable[[Array, NDArray[np.float32]], tuple[Array, Array]]  # obs, noise -> params, actions
 
 
 @dataclass(frozen=True)
 class Linearization:
-    """A policy's output on one chunk of states, and its Jacobian J at θ as two products."""
+    """A function of θ on one chunk of m inputs, and its Jacobian J at θ as two products.
+
+    Of a network P is the number of its outputs, of a policy that of the distribution's parameters.
+    """
 
     params: Tensor  # [m, P]
     jvp: Callable[[Tensor], Tensor]  # v [D] -> J v [m, P]
     vjp: Callable[[Tensor], Tensor]  # u [m, P] -> Jᵀ u [D]
 
 
+class Network(Protocol):
+    """A pure function of flat parameters. It may offer more, for speed: `Linearizes`, `ActsInNumpy`, `TakesRows`."""
+
+    @property
+    def n_parameters(self) -> int:
+        """D."""
+        ...
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """Fresh parameters ``[D]``."""
+        ...
+
+    def output(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """θ ``[D]`` on inputs ``[m, …]`` -> ``[m, n_out]``."""
+        ...
+
+
+@runtime_checkable
+class Linearizes(Protocol):
+    """A network that has its own products J v and Jᵀ u; for others ``torch.func`` makes them."""
+
+    def linearize(self, theta: Tensor, inputs: Tensor) -> Linearization: ...
+
+
+@runtime_checkable
+class ActsInNumpy(Protocol):
+    """A network that also runs in NumPy: inputs ``[n, O]`` -> ``[n, n_out]``. Torch is slow after a simulator's step."""
+
+    def in_numpy(self, theta: Tensor) -> Callable[[Array], Array]: ...
+
+
+@runtime_checkable
+class TakesRows(Protocol):
+    """A network that evaluates many parameter vectors at once: θ ``[Q, D]`` on inputs ``[Q, …]`` -> ``[Q, n_out]``."""
+
+    def output_by_row(self, theta: Tensor, inputs: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class InputMap:
-    """A fixed affine map of the observation to about [-1, 1], then a clip; the identity by default."""
+    """An affine map of the observation to about [-1, 1]; the identity by default."""
 
     centre: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))  # [O] or [1]
     half_range: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))  # [O] or [1]
-    clip: float = inf
 
 
 class Policy(Protocol):
-    """What samplers and optimizers ask of a policy."""
+    """What samplers, optimizers, training and evaluation ask of a policy, and all they ask of it."""
 
     @property
     def dist(self) -> Distribution: ...
     @property
-    def n_parameters(self) -> int: ...
-    @property
-    def chunk_size(self) -> int:
-        """States to evaluate or linearise at a time."""
+    def n_parameters(self) -> int:
+        """D."""
         ...
 
-    def initial(self, rng: np.random.Generator) -> Tensor: ...
-    def params(self, theta: Tensor, obs: Tensor) -> Tensor: ...
-    def acting(self, theta: Tensor) -> Acting | None: ...
-    def linearize(self, theta: Tensor, obs: Tensor) -> Linearization: ...
-    def tensor(self, obs: NDArray[np.generic]) -> Tensor: ...
+    @property
+    def chunk_size(self) -> int:
+        """How many states to evaluate or linearise at a time."""
+        ...
+
+    @property
+    def input_scale(self) -> str:
+        """``percentile`` if the input map is to be measured before the first iteration, ``fixed`` if it is as it is."""
+        ...
+
+    @property
+    def input_map(self) -> InputMap: ...
+    def with_input_map(self, input_map: InputMap) -> "Policy":
+        """The same policy behind another input map."""
+        ...
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """Fresh parameters θ ``[D]``."""
+        ...
+
+    def tensor(self, obs: NDArray[np.generic]) -> Tensor:
+        """Observations ``[m, O]`` as ``params`` and ``linearize`` take them: mapped, in the policy's precision."""
+        ...
+
+    def params(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """θ ``[D]`` on inputs ``[m, …]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, …]`` -> ``[Q, P]``, row by row."""
+        ...
+
+    def linearize(self, theta: Tensor, inputs: Tensor) -> Linearization: ...
+    def acting(self, theta: Tensor) -> Acting | None:
+        """``params`` and ``dist.sample`` on raw observations, in NumPy, for rollouts; None if torch has to do it."""
+        ...
+
+
+class PolicyConfig(Protocol):
+    """What ``policy=`` names: hyperparameters that become a policy once the task is known."""
+
+    def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> Policy:
+        """The policy for observations of this shape and this action space; ConfigError if it cannot be."""
+        ...
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:

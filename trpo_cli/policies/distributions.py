@@ -4,21 +4,49 @@ A distribution has no memory: "the old policy" is the array of parameters it gav
 leading axes; the last axis of ``params`` is P, of ``actions`` and ``noise`` A or F. KL is always KL(old ‖ new).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, pi, prod
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trpo_cli.sims.base import ActionSpace
+
+
+Array = NDArray[Any]
+
 
 class Distribution(Protocol):
-    """What the samplers and the optimizers ask of a family of action distributions."""
+    """What policies, samplers and optimizers ask of a family of action distributions."""
 
     @property
-    def n_params(self) -> int: ...
+    def n_params(self) -> int:
+        """P, of which the last ``n_free`` are the same in every state."""
+        ...
+
+    @property
+    def n_free(self) -> int:
+        """How many of the P parameters do not depend on the state: a part of θ, not of the network's output."""
+        ...
+
+    @property
+    def n_actions(self) -> int | None:
+        """Number of joint actions; None if there are infinitely many."""
+        ...
+
+    @property
+    def diagonal_fisher(self) -> bool:
+        """True if the matrix M of ``fisher_product`` is diagonal."""
+        ...
+
+    def all_actions(self) -> NDArray[np.int64]:
+        """Every joint action ``[n_actions, A]``."""
+        ...
+
     @property
     def action_size(self) -> int: ...
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]: ...
@@ -30,15 +58,33 @@ class Distribution(Protocol):
     def fisher_product(self, params: Tensor, v: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class SamplesInNumpy(Protocol):
+    """A distribution that can act in NumPy: network output ``[n, n_out]`` and noise ``[n, Z]`` -> params, actions."""
+
+    def in_numpy(self, free: Array) -> Callable[[Array, NDArray[np.float32]], tuple[Array, Array]]: ...
+
+
 @dataclass(frozen=True)
 class DiagonalGaussian:
     """Independent normals; ``params`` is the means followed by the logarithms of the standard deviations."""
 
     size: int  # A
 
+    n_actions = None
+    diagonal_fisher = True
+
     @property
     def n_params(self) -> int:
         return 2 * self.size
+
+    @property
+    def n_free(self) -> int:
+        """The log-stds do not depend on the state."""
+        return self.size
+
+    def all_actions(self) -> NDArray[np.int64]:
+        raise TypeError("a Gaussian's actions cannot be enumerated")
 
     @property
     def action_size(self) -> int:
@@ -80,12 +126,20 @@ class DiagonalGaussian:
         precision = torch.exp(-2 * self._split(params)[1])
         return torch.cat([v[..., : self.size] * precision, 2 * v[..., self.size :]], -1)
 
+    def in_numpy(self, free: Array) -> Callable[[Array, NDArray[np.float32]], tuple[Array, Array]]:
+        """``sample`` in NumPy, with the log-stds ``free`` ``[A]``."""
+        std = np.exp(free)
+        return lambda mean, noise: (np.concatenate([mean, np.broadcast_to(free, mean.shape)], 1), mean + std * noise)
+
 
 @dataclass(frozen=True)
 class FactoredCategorical:
-    """One softmax a factor; ``params`` is the logits of all factors side by side, an action one index a factor."""
+    """One softmax per factor; ``params`` is the logits of all factors side by side, an action one index per factor."""
 
     factors: tuple[int, ...]  # number of choices of each factor
+
+    n_free = 0
+    diagonal_fisher = False
 
     @property
     def n_params(self) -> int:
@@ -150,3 +204,8 @@ class FactoredCategorical:
         """Every joint action, ``[K, F]``, for Eq. (15)."""
         grid = np.meshgrid(*[np.arange(n) for n in self.factors], indexing="ij")
         return np.stack([g.reshape(-1) for g in grid], -1)
+
+
+def distribution_for(actions: ActionSpace) -> Distribution:
+    """The shipped family for an action space: factored categorical if it is finite, diagonal Gaussian if not."""
+    return DiagonalGaussian(actions.size) if actions.factors is None else FactoredCategorical(actions.factors)

@@ -10,29 +10,36 @@ from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import Stats
-from trpo_cli.sims.base import Simulator
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.sims.base import Simulator, Task
 
-ROUNDING = 1e-20  # variances below this fraction of the mean square are rounding, and no ground to prefer an action
+ROUNDING = 1e-20  # a variance below this fraction of the mean square is rounding, and no reason to prefer an action
 
 
 class Sampler(Protocol):
     """Draws the batch of one iteration."""
 
+    @property
+    def whole_paths(self) -> bool:
+        """True if the batch consists of whole episodes (`Batch.paths`), which some optimizers need."""
+        ...
+
     def check(self, sim: Simulator) -> None:
-        """Raise ConfigError where the sampler cannot work with this simulator."""
+        """Raise ConfigError if the sampler cannot work with this simulator."""
         ...
 
     def __call__(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, hint: float = nan
     ) -> tuple[Batch, Stats]:
         """The batch of ``theta`` ``[D]`` and its statistics.
 
-        hint: steps of an episode, as far as they are known beforehand. It decides how much is simulated beyond a
-        budget of steps and dropped, and nothing else.
+        hint: steps of an episode, as far as they are known before. It decides how much is simulated beyond a budget of
+        steps and dropped. The batch is the same for every hint.
         """
         ...
 
 
 def require(holds: bool, field: str, value: object, what: str) -> None:
+    """Refuse a setting of the sampler with a sentence that names field, value and what would work."""
     if not holds:
         raise ConfigError(f"sampler.{field}={value} must be {what}")

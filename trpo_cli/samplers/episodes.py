@@ -1,98 +1,108 @@
 """Whole episodes of a policy, shared among the workers: a number of them, or as many as a budget of steps pays for."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil, inf, isnan, nan
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from trpo_cli.parallel.group import Group, first_until
-from trpo_cli.policies.base import Policy
-from trpo_cli.samplers.randomness import generators
-from trpo_cli.samplers.rollout import PolicyActor, Rollout, first_lanes, joined, rollout
-from trpo_cli.sims.base import Simulator
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.distributions import Distribution
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import Keep, PolicyActor, Rollout, first_lanes, join, rollout
+from trpo_cli.sims.base import Task
 
 RETURNS = "collect/episode_returns"  # of every episode, which TensorBoard shows as a histogram
-LONG_EPISODE = 1000  # steps; what is expected at most where nothing is known, or a 16th of the budget if that is more
-SURPLUS = 1.05  # episodes of a wave, of those expected to do: a second wave, of a few, takes as long as a whole one
+LONG_EPISODE = 1000  # steps: an episode's length is first guessed as at most max(1000, budget / 16) steps
+SURPLUS = 1.05  # start 5% more episodes than should do: a second wave of a few takes as long as a full one
 
 Stats = dict[str, Any]  # numbers, and tuples of them: a distribution
 
 
-def run_paths(
-    sim: Simulator,
-    policy: Policy,
-    theta: Tensor,
-    seed: int,
-    iteration: int,
-    lanes: range,
-    step_limit: int,
-    keep_states: bool = False,
-    purpose: str = "policy_noise",
-    greedy: bool = False,
-) -> Rollout:
-    """Whole episodes of the policy, one a lane number, from the simulator's own initial states.
+@dataclass(frozen=True)
+class Purposes:
+    """What the random numbers of an episode are drawn for: episodes of one purpose never repeat those of another."""
 
-    purpose: what the noise is drawn for, see ``seeding``. greedy: the policy's mode acts, not a sample.
-    """
-    act, parts = PolicyActor(policy, theta, greedy), []
-    for start in range(lanes.start, max(lanes.stop, lanes.start + 1), sim.max_lanes):
-        lane_group = range(start, min(start + sim.max_lanes, lanes.stop))
-        states = sim.reset(generators(seed, "initial_state", iteration, lane_group))
-        noise = policy_noise(policy, seed, purpose, iteration, lane_group, step_limit)
-        parts.append(rollout(sim, act, states, noise, keep_states))
-    return joined(parts)
+    start: str = "initial_state"
+    noise: str = "policy_noise"
+
+
+def run_episodes(
+    task: Task,
+    actor: PolicyActor,
+    draw: Draw,
+    lanes: range,
+    keep: Keep = "decisions",
+    purposes: Purposes = Purposes(),  # noqa: B008 - a frozen value
+) -> Rollout:
+    """Whole episodes, one per lane number, from the simulator's own initial states."""
+    sim, parts = task.sim, []
+    for start in range(lanes.start, max(lanes.stop, lanes.start + 1), sim.max_lanes):  # once if there is no lane
+        some = range(start, min(start + sim.max_lanes, lanes.stop))
+        states = sim.reset(draw.generators(purposes.start, some))
+        noise = policy_noise(actor.policy.dist, draw, purposes.noise, some, task.step_limit)
+        parts.append(rollout(sim, actor, states, noise, some, keep))
+    return join(parts)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many episodes: the first ones whose steps reach ``steps``, but not fewer than ``least``."""
+
+    steps: int
+    least: int = 1
 
 
 def run_budget(
-    sim: Simulator,
-    policy: Policy,
-    theta: Tensor,
-    seed: int,
-    iteration: int,
-    budget: int,
-    least: int,
-    step_limit: int,
+    task: Task,
+    actor: PolicyActor,
+    draw: Draw,
+    budget: Budget,
     group: Group,
-    keep_states: bool = False,
-    expected_length: float = nan,
+    hint: float = nan,
+    keep: Keep = "decisions",
 ) -> tuple[Rollout, int]:
-    """This worker's share of the first episodes, ``least`` or more, whose steps reach ``budget``.
+    """This worker's share of the episodes of a budget, and the steps of all episodes that were simulated and dropped.
 
-    expected_length: steps of an episode, as far as is known beforehand; it decides what is dropped, not what is kept
-
-    Also returns the steps that all workers simulated in episodes beyond the budget, which are dropped.
+    hint: steps of an episode, as far as they are known before. It decides how many episodes are simulated and dropped.
+    The episodes that are kept are the same for every hint and every number of workers.
     """
     waves: list[Rollout] = []
     n_lanes = steps = dropped = 0
-    while steps < budget:
-        # As many lanes as the mean length so far says are missing: the same waves for any number of workers.
-        mean_length = steps / n_lanes if n_lanes else expected_length
+    while steps < budget.steps:
+        # As many lanes as the mean length so far says are missing.
+        mean_length = steps / n_lanes if n_lanes else hint
         if isnan(mean_length):
-            wave = ceil(budget / min(step_limit, max(LONG_EPISODE, budget // 16)))
+            wave = ceil(budget.steps / min(task.step_limit, max(LONG_EPISODE, budget.steps // 16)))
         else:
-            wave = ceil(SURPLUS * (budget - steps) / mean_length)
-        wave = max(wave, least - n_lanes)
+            wave = ceil(SURPLUS * (budget.steps - steps) / mean_length)
+        wave = max(wave, budget.least - n_lanes)
         share = group.share(wave)
-        mine = range(n_lanes + share.start, n_lanes + share.stop)
-        part = run_paths(sim, policy, theta, seed, iteration, mine, step_limit, keep_states)
+        part = run_episodes(task, actor, draw, range(n_lanes + share.start, n_lanes + share.stop), keep)
         lengths = group.concatenate(part.lengths)
-        needed = max(first_until(lengths.tolist(), budget - steps), least - n_lanes)
+        needed = max(first_until(lengths.tolist(), budget.steps - steps), budget.least - n_lanes)
         waves.append(first_lanes(part, min(max(needed - share.start, 0), len(share))))
         steps += int(lengths[:needed].sum())
         dropped += int(lengths[needed:].sum())
         n_lanes += wave
-    return joined(waves), dropped
+    return join(waves), dropped
+
+
+def first_until(lengths: Sequence[int], budget: int) -> int:
+    """How many leading lengths are needed until their sum reaches ``budget``; all of them if it never does."""
+    reached = int(np.searchsorted(np.cumsum(lengths), budget)) + 1
+    return min(reached, len(lengths))
 
 
 def policy_noise(
-    policy: Policy, seed: int, purpose: str, iteration: int, lanes: range, n_steps: int
+    dist: Distribution, draw: Draw, purpose: str, lanes: range, n_steps: int
 ) -> NDArray[np.float32]:
     """The noise of each lane's action choices, ``[T, n, Z]``."""
-    noise = np.empty((n_steps, len(lanes), policy.dist.action_size), np.float32)
-    for i, rng in enumerate(generators(seed, purpose, iteration, lanes)):
-        noise[:, i] = policy.dist.draw_noise(rng, (n_steps,))
+    noise = np.empty((n_steps, len(lanes), dist.action_size), np.float32)
+    for i, rng in enumerate(draw.generators(purpose, lanes)):
+        noise[:, i] = dist.draw_noise(rng, (n_steps,))
     return noise
 
 

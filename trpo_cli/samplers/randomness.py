@@ -1,33 +1,41 @@
-"""One random generator for each purpose, iteration and lane, and for nothing else.
+"""One random generator per purpose, iteration and lane.
 
-A lane's random numbers depend on (seed, purpose, iteration, lane) alone: not on what ran before, which is why a resumed
-run equals an uninterrupted one, and not on how many workers share the lanes.
+A lane's random numbers depend on (seed, purpose, iteration, lane) only. They do not depend on what ran before, so a resumed
+run equals an uninterrupted one. They do not depend on how many workers share the lanes either.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-PURPOSES = (
-    "initial_policy",
-    "input_range",
-    "initial_state",
-    "policy_noise",
-    "rollout_set",
-    "branch_action",
-    "branch_noise",
-    "fisher_sample",
-    "candidates",
-    "evaluation",
-    "evaluation_start",
-)
+# The numbers are part of every published result: never change one, only add new ones.
+PURPOSES = {
+    "initial_policy": 0,
+    "input_range": 1,
+    "initial_state": 2,
+    "policy_noise": 3,
+    "rollout_set": 4,
+    "branch_action": 5,
+    "branch_noise": 6,
+    "fisher_sample": 7,
+    "candidates": 8,
+    "evaluation": 9,
+    "evaluation_start": 10,
+}
 
 
-def generator(seed: int, purpose: str, iteration: int = 0, lane: int = 0) -> np.random.Generator:
-    """The generator of one purpose, iteration and lane of a run with this seed."""
-    return np.random.Generator(np.random.PCG64((seed, PURPOSES.index(purpose), iteration, lane)))
+@dataclass(frozen=True)
+class Draw:
+    """The random numbers of one iteration of a run: the only way to a generator."""
 
+    seed: int
+    iteration: int = 0
 
-def generators(seed: int, purpose: str, iteration: int, lanes: Iterable[int]) -> list[np.random.Generator]:
-    """One generator a lane."""
-    return [generator(seed, purpose, iteration, lane) for lane in lanes]
+    def generator(self, purpose: str, lane: int = 0) -> np.random.Generator:
+        """The generator of one purpose and one lane; lanes are numbered over all workers."""
+        return np.random.Generator(np.random.PCG64((self.seed, PURPOSES[purpose], self.iteration, lane)))
+
+    def generators(self, purpose: str, lanes: Iterable[int]) -> list[np.random.Generator]:
+        """One generator per lane."""
+        return [self.generator(purpose, lane) for lane in lanes]

@@ -1,13 +1,13 @@
-"""The only sampling loop: lanes that run until they terminate or the noise runs out (Section 5).
+"""The only sampling loop: lanes that run until they end or the noise runs out (Section 5).
 
 One lane is one episode, or one branch of a vine. Finished lanes leave the batch, so no step is simulated in vain and
-no mask enters a recursion. What a lane saw is stored packed, one row a decision, in the order of simulation.
+no mask enters a recursion. What the lanes saw is stored packed, one row per decision, in the order of simulation.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,11 @@ from trpo_cli.policies.base import Acting, Policy
 from trpo_cli.sims.base import Simulator
 
 LARGEST_REWARD = 1e100  # the squares of returns, summed over a batch, have to be finite too
-USELESS = "that is not finite (or, of a reward, beyond 1e100); the environment cannot be trained on"
+Keep = Literal["decisions", "states", "rewards"]
 
 
 class Actor(Protocol):
-    """Chooses actions; the lanes say which row of a population, or of a stored array, acts where."""
+    """Chooses actions; the numbers of the lanes say which row of a population acts in which lane."""
 
     def __call__(
         self, obs: NDArray[np.generic], lanes: NDArray[np.intp], noise: NDArray[np.float32]
@@ -34,11 +34,12 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class PolicyActor:
-    """A policy that acts: one θ ``[D]`` for every lane, or a row of θ ``[Q, D]`` for each."""
+    """A policy that acts: one θ ``[D]`` for every lane, or one row of θ ``[Q, D]`` per lane."""
 
     policy: Policy
     theta: Tensor
     greedy: bool = False  # take the distribution's mode; the noise is not used
+    first_lane: int = 0  # the lane that the first row of θ ``[Q, D]`` acts in
 
     def __call__(
         self, obs: NDArray[np.generic], lanes: NDArray[np.intp], noise: NDArray[np.float32]
@@ -46,7 +47,7 @@ class PolicyActor:
         if self._in_numpy is not None:
             return self._in_numpy(obs, noise)
         every_lane = self.theta.dim() == 1 or len(lanes) == len(self.theta)
-        theta = self.theta if every_lane else self.theta[torch.from_numpy(lanes)]
+        theta = self.theta if every_lane else self.theta[torch.from_numpy(lanes - self.first_lane)]
         params = self.policy.params(theta, self.policy.tensor(obs))
         dist = self.policy.dist
         actions = dist.mode(params) if self.greedy else dist.sample(params, torch.from_numpy(noise).to(params))
@@ -59,23 +60,34 @@ class PolicyActor:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What n lanes did. Packed arrays have one row for each of the M decisions, ordered by time, then lane."""
+    """What n lanes did. Packed arrays have one row per decision (M of them), ordered by time, then lane."""
 
-    n_lanes: int
+    lanes: NDArray[np.intp]  # [n] the number of each lane among the lanes of all workers
     obs: NDArray[np.generic]  # [M, O] observation before each decision
-    params: NDArray[np.generic]  # [M, P] what the policy gave out there
+    params: NDArray[np.generic]  # [M, P] the policy's output for it
     actions: NDArray[np.generic]  # [M, A] in normalised action units
-    states: NDArray[np.generic] | None  # [M, S] simulator state before each decision, where asked for
+    states: NDArray[np.generic] | None  # [M, S] simulator state before each decision, if asked for
     t: NDArray[np.intp]  # [M] time step of each decision
-    lane: NDArray[np.intp]  # [M] its lane
+    column: NDArray[np.intp]  # [M] place of its lane in the arrays below
     rewards: NDArray[np.float64]  # [T, n], zero after a lane's end
     lengths: NDArray[np.intp]  # [n] decisions of each lane
-    terminated: NDArray[np.bool_]  # [n] False where the noise ran out first
+    terminated: NDArray[np.bool_]  # [n] the task ended the lane: nothing is to be had beyond
+    truncated: NDArray[np.bool_]  # [n] cut by the simulator, or because the noise ran out; never both
+    final_obs: NDArray[np.generic]  # [n, O] observation after the last step of each truncated lane
+
+    @property
+    def n_lanes(self) -> int:
+        """n."""
+        return len(self.lanes)
 
     @property
     def n_steps(self) -> int:
         """Environment steps simulated."""
         return int(self.lengths.sum())
+
+
+PACKED = ("obs", "params", "actions", "states", "t", "column")  # one row per decision; the rest is per lane
+BY_LANE = ("lanes", "lengths", "terminated", "truncated", "final_obs")
 
 
 @torch.inference_mode()
@@ -84,98 +96,104 @@ def rollout(
     act: Actor,
     states: NDArray[np.generic],
     noise: NDArray[np.float32],
-    keep_states: bool = False,
-    keep_decisions: bool = True,
+    lanes: range | None = None,
+    keep: Keep = "decisions",
     first_actions: NDArray[np.generic] | None = None,
 ) -> Rollout:
-    """Run every lane from its state until it terminates or ``noise`` ends.
+    """Run every lane from its state until the simulator ends it or ``noise`` runs out.
 
-    states: ``[n, S]`` where each lane starts. noise: ``[T, n, Z]``, one row a step and lane; T is the time limit.
-    keep_states: store the simulator state of each decision too. keep_decisions: False stores rewards and lengths alone.
-    first_actions: ``[n, A]`` taken at the first step in place of the policy's own.
+    states: ``[n, S]``, the start of each lane. noise: ``[T, n, Z]``, one row per step and lane; T is the step limit.
+    lanes: numbers of the lanes among those of all workers; from 0 on unless given.
+    keep: what is stored per decision: all but the state; the simulator's state too; or nothing.
+    first_actions: ``[n, A]``, taken at the first step instead of the policy's own.
     """
     n_steps, n = noise.shape[:2]
-    lanes = np.arange(n)
-    rewards = np.zeros((n_steps, n))
-    lengths = np.zeros(n, np.intp)
-    terminated = np.zeros(n, bool)
-    kept: list[tuple[NDArray[np.generic], ...]] = []
+    numbers = np.arange(n) if lanes is None else np.arange(lanes.start, lanes.stop)
+    running = np.arange(n)  # columns of the lanes that have not ended
+    rewards, lengths = np.zeros((n_steps, n)), np.zeros(n, np.intp)
+    terminated, truncated = np.zeros(n, bool), np.zeros(n, bool)
+    kept: list[tuple[Any, ...]] = []  # rows of the packed arrays, in the order of PACKED
+    obs = _observe(sim, states)
+    final_obs = np.zeros_like(obs)
     t = 0
-    while t < n_steps and len(lanes):
-        obs = sim.observe(states)
-        if obs.dtype.kind == "f" and not np.isfinite(obs).all():
-            raise RunError(f"the simulator returned an observation {USELESS}")
-        params, actions = act(obs, lanes, noise[t] if len(lanes) == n else noise[t, lanes])
-        if t == 0 and first_actions is not None:
-            actions = first_actions
-        if keep_decisions:
-            row = (obs, params, actions, np.full(len(lanes), t), lanes)
-            kept.append((*row, states) if keep_states else row)
-        states, step_rewards, ended = sim.step(states, sim.action_space.controls(actions))
-        rewards[t, lanes] = step_rewards
+    while t < n_steps and len(running):
+        if t == 0 and first_actions is not None and keep == "rewards":
+            params, actions = None, first_actions
+        else:
+            params, actions = act(obs, numbers[running], noise[t] if len(running) == n else noise[t, running])
+            actions = first_actions if t == 0 and first_actions is not None else actions
+        if keep != "rewards":
+            kept.append((obs, params, actions, states, np.full(len(running), t), running))
+        step = sim.step(states, sim.action_space.controls(actions))
+        states, rewards[t, running] = step.states, step.rewards
         t += 1
-        if ended.any():
-            lengths[lanes[ended]] = t
-            terminated[lanes[ended]] = True
-            lanes, states = lanes[~ended], states[~ended]
-    lengths[lanes] = t
-    if not np.abs(rewards[:t]).max(initial=0) < LARGEST_REWARD:  # false of NaN
-        raise RunError(f"the simulator returned a reward {USELESS}")
+        cut = step.terminated if step.truncated is None else step.terminated | step.truncated
+        if cut.any():
+            lengths[running[cut]] = t
+            terminated[running] = step.terminated
+            by_simulator = cut & ~step.terminated
+            if by_simulator.any():
+                final_obs[running[by_simulator]] = _observe(sim, states[by_simulator])
+            running, states = running[~cut], states[~cut]
+        obs = _observe(sim, states)
+    lengths[running] = t
+    final_obs[running] = obs
+    truncated = ~terminated
+    if not np.abs(rewards[:t]).max(initial=0) < LARGEST_REWARD:  # false for NaN
+        raise RunError(
+            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be used for "
+            "training"
+        )
     if not kept:  # no lane, or nothing to keep: empty columns of the right widths
-        obs = sim.observe(states[:0])
-        empty = np.zeros(0, np.intp)
-        kept.append((obs, *act(obs, empty, noise[0, :0]), empty, empty, states[:0]))
-    columns = [np.concatenate(c) for c in zip(*kept, strict=True)]
+        nothing, empty = obs[:0], np.zeros(0, np.intp)
+        kept.append((nothing, *act(nothing, empty, noise[0, :0]), states[:0], empty, empty))
+    packed = dict(zip(PACKED, (np.concatenate(c) for c in zip(*kept, strict=True)), strict=True))
+    if keep != "states":
+        packed["states"] = None
     return Rollout(
-        n_lanes=n,
-        obs=columns[0],
-        params=columns[1],
-        actions=columns[2],
-        t=columns[3],
-        lane=columns[4],
-        states=columns[5] if keep_states else None,
+        lanes=numbers,
         rewards=rewards[:t],
         lengths=lengths,
         terminated=terminated,
+        truncated=truncated,
+        final_obs=final_obs,
+        **packed,
     )
 
 
-def joined(parts: Sequence[Rollout]) -> Rollout:
-    """Several rollouts as one, lanes numbered and packed rows placed part after part."""
+def _observe(sim: Simulator, states: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The observations of ``states``; RunError if one is not finite."""
+    obs = sim.observe(states)
+    if obs.dtype.kind == "f" and not np.isfinite(obs).all():
+        raise RunError(
+            "the simulator returned an observation that contains NaN or inf; the environment cannot be used for training"
+        )
+    return obs
+
+
+def join(parts: Sequence[Rollout]) -> Rollout:
+    """Several rollouts as one: lanes and packed rows placed part after part."""
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0] + [p.n_lanes for p in parts])
     rewards = np.zeros((max(len(p.rewards) for p in parts), starts[-1]))
     for start, p in zip(starts, parts, strict=False):
         rewards[: len(p.rewards), start : start + p.n_lanes] = p.rewards
-    return Rollout(
-        n_lanes=int(starts[-1]),
-        obs=np.concatenate([p.obs for p in parts]),
-        params=np.concatenate([p.params for p in parts]),
-        actions=np.concatenate([p.actions for p in parts]),
-        states=None if parts[0].states is None else np.concatenate([p.states for p in parts]),
-        t=np.concatenate([p.t for p in parts]),
-        lane=np.concatenate([p.lane + start for p, start in zip(parts, starts, strict=False)]),
-        rewards=rewards,
-        lengths=np.concatenate([p.lengths for p in parts]),
-        terminated=np.concatenate([p.terminated for p in parts]),
-    )
+    moved = [replace(p, column=p.column + start) for p, start in zip(parts, starts, strict=False)]
+    columns: dict[str, Any] = {
+        field.name: np.concatenate([getattr(p, field.name) for p in moved])
+        for field in fields(Rollout)
+        if field.name != "rewards" and getattr(parts[0], field.name) is not None
+    }
+    return Rollout(**{"states": None, **columns, "rewards": rewards})
 
 
 def first_lanes(roll: Rollout, n: int) -> Rollout:
     """The rollout's first ``n`` lanes."""
     if n == roll.n_lanes:
         return roll
-    mine = roll.lane < n
-    return Rollout(
-        n_lanes=n,
-        obs=roll.obs[mine],
-        params=roll.params[mine],
-        actions=roll.actions[mine],
-        states=None if roll.states is None else roll.states[mine],
-        t=roll.t[mine],
-        lane=roll.lane[mine],
-        rewards=roll.rewards[:, :n],
-        lengths=roll.lengths[:n],
-        terminated=roll.terminated[:n],
-    )
+    mine = roll.column < n
+    packed = {name: getattr(roll, name) for name in PACKED}
+    chosen: dict[str, Any] = {name: None if x is None else x[mine] for name, x in packed.items()}
+    chosen |= {name: getattr(roll, name)[:n] for name in BY_LANE}
+    return Rollout(**chosen, rewards=roll.rewards[:, :n])

@@ -25,7 +25,6 @@ class SinglePath:
     """Section 5.1: whole episodes, Monte-Carlo returns; numbers and sources in ``conf/sampler/single.yaml``."""
 
     gamma: float  # discount
-    step_limit: int  # environment steps of an episode
     n_paths: int  # episodes a batch
     steps_per_iteration: int | None  # where set: episodes until their steps reach it, and n_paths is not used
     scale: float  # fraction of the paths, or steps, that is really drawn
@@ -34,7 +33,6 @@ class SinglePath:
 
     def __post_init__(self) -> None:
         require(0 < self.gamma <= 1, "gamma", self.gamma, "in (0, 1]")
-        require(self.step_limit >= 1, "step_limit", self.step_limit, "at least 1")
         require(self.n_paths >= 1, "n_paths", self.n_paths, "at least 1")
         steps = self.steps_per_iteration
         require(steps is None or steps >= 1, "steps_per_iteration", steps, "at least 1, or null to use n_paths")
@@ -43,13 +41,18 @@ class SinglePath:
         if self.baseline == "time" and steps is None:
             require(self.n_paths > 1, "n_paths", self.n_paths, "at least 2 where sampler.baseline=time")
 
+    @property
+    def whole_paths(self) -> bool:
+        """A batch consists of whole episodes."""
+        return True
+
     def check(self, sim: Simulator) -> None:
         """Single paths work with every simulator."""
 
     def __call__(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, hint: float = nan
     ) -> tuple[Batch, Stats]:
-        roll, dropped = self.paths(sim, policy, theta, seed, iteration, group, hint)
+        roll, dropped = self.paths(task, PolicyActor(policy, theta), draw, group, hint)
         advantages = self.advantages(roll, group)
         old, actions = (torch.from_numpy(x) for x in (roll.params, roll.actions))
         batch = Batch(
@@ -60,37 +63,35 @@ class SinglePath:
             log_q=policy.dist.log_prob(old, actions)[:, None],
             estimator="importance",
             n_states=int(group.sums(len(advantages))[0]),
-            paths=Paths(roll.lane, roll.rewards.sum(0)),
+            paths=Paths(roll.column, roll.rewards.sum(0)),
         )
-        stats = episode_stats(roll, self.step_limit, group)
+        stats = episode_stats(roll, task.step_limit, group)
         stats["collect/sim_steps"] += dropped
         return batch, stats
 
     def paths(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+        self, task: Task, actor: PolicyActor, draw: Draw, group: Group, hint: float = nan
     ) -> tuple[Rollout, int]:
-        """This worker's share of the batch's episodes, and the steps all workers simulated beyond the budget."""
+        """This worker's share of the batch's episodes, and the steps that all workers simulated and dropped."""
         least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
         if self.steps_per_iteration is None:
             lanes = group.share(max(round(self.n_paths * self.scale), least))
-            return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit), 0
-        budget = max(round(self.steps_per_iteration * self.scale), 1)
-        return run_budget(
-            sim, policy, theta, seed, iteration, budget, least, self.step_limit, group, expected_length=hint
-        )
+            return run_episodes(task, actor, draw, lanes), 0
+        budget = Budget(max(round(self.steps_per_iteration * self.scale), 1), least)
+        return run_budget(task, actor, draw, budget, group, hint)
 
     def advantages(self, roll: Rollout, group: Group) -> NDArray[np.float64]:
-        """Reward-to-go less the time-dependent baseline, standardised: ``[M]``, one for each decision of ``roll``.
+        """Reward-to-go less the time-dependent baseline, standardised: ``[M]``, one per decision of ``roll``.
 
         Paper: Section 5.1 uses the bare returns; baseline and standardisation are the authors' code's.
         """
         returns = discounted_sums(roll.rewards, self.gamma)
-        values = returns[roll.t, roll.lane]
+        values = returns[roll.t, roll.column]
         if self.baseline == "time":
             values = values - self._time_baseline(returns, roll, group)[roll.t]
         if not self.standardise:
             return values
-        raw = returns[roll.t, roll.lane]
+        raw = returns[roll.t, roll.column]
         n, total, size = group.sums(len(values), values.sum(), (raw**2).sum())
         # The mean first: in the difference of two sums of squares, rounding alone would pass for a variance.
         variance = group.sums(((values - total / n) ** 2).sum())[0] / n

@@ -24,7 +24,6 @@ class Vine:
     """Section 5.2: branches from stored states under common random numbers; numbers in ``conf/sampler/vine.yaml``."""
 
     gamma: float  # discount
-    step_limit: int  # environment steps of a trunk
     n_trunks: int  # trunk episodes a batch
     trunk_steps: int | None  # where set: trunk episodes until their steps reach it, and n_trunks is not used
     n_states: int  # size of the rollout set, drawn uniformly from all visited states
@@ -39,7 +38,7 @@ class Vine:
 
     def __post_init__(self) -> None:
         require(0 < self.gamma <= 1, "gamma", self.gamma, "in (0, 1]")
-        for name in ("step_limit", "n_trunks", "n_states", "branch_length"):
+        for name in ("n_trunks", "n_states", "branch_length"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name, other in (("trunk_steps", "n_trunks"), ("steps_per_iteration", "n_states")):
             steps = getattr(self, name)
@@ -52,46 +51,48 @@ class Vine:
         known = ("auto", "self_normalised", "importance", "all_actions")
         require(self.estimator in known, "estimator", self.estimator, "one of " + ", ".join(known))
 
+    @property
+    def whole_paths(self) -> bool:
+        """A batch consists of single states, each with its branches."""
+        return False
+
     def check(self, sim: Simulator) -> None:
         """Enumeration and uniform proposals need a finite action set, branches an environment that can be copied."""
-        if (require_copies := getattr(sim, "require_copies", None)) is not None:
-            require_copies()
-        discrete = isinstance(sim.action_space, Discrete)
-        require(discrete or self.proposal == "policy", "proposal", self.proposal, "policy for continuous actions")
+        if isinstance(sim, Copyable):
+            sim.require_copies()
+        finite = sim.action_space.factors is not None
+        require(finite or self.proposal == "policy", "proposal", self.proposal, "policy for continuous actions")
         require(
-            discrete or self.estimator != "all_actions",
-            "estimator",
-            self.estimator,
-            "self_normalised for continuous actions",
+            finite or self.estimator != "all_actions", "estimator", self.estimator, "self_normalised for continuous actions"
         )
 
-    def _enumerates(self, policy: Policy) -> bool:
-        """True where every action of the set is tried (Eq. 15)."""
-        dist = policy.dist
-        if not isinstance(dist, FactoredCategorical):
+    def _enumerates(self, dist: Distribution) -> bool:
+        """True if every action of the set is tried (Eq. 15)."""
+        if dist.n_actions is None:
             return False
         return self.estimator == "all_actions" or (self.estimator == "auto" and dist.n_actions <= self.n_actions)
 
     def __call__(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, hint: float = nan
     ) -> tuple[Batch, Stats]:
-        trunks, dropped = self.trunks(sim, policy, theta, seed, iteration, group, hint)
-        states, mine = self.rollout_set(trunks, seed, iteration, group)
-        obs = sim.observe(states)
+        actor = PolicyActor(policy, theta)
+        trunks, dropped = self.trunks(task, actor, draw, group, hint)
+        states, mine = self.rollout_set(trunks, draw, group)
+        obs = task.sim.observe(states)
         with torch.inference_mode():
             old = policy.params(theta, policy.tensor(obs))
-        actions, log_q = self.tried_actions(policy, old, seed, iteration, mine)
-        q_values, branch_steps = self.q_values(sim, policy, theta, states, actions, seed, iteration, mine)
+        actions, log_q = self.tried_actions(policy.dist, old, draw, mine)
+        q_values, branch_steps = self.q_values(task.sim, actor, states, actions, draw, mine)
         batch = Batch(
             obs=obs,
             old=old.clone(),
             actions=actions,
             advantages=torch.from_numpy(self.advantages(q_values, group)).to(old),
             log_q=log_q,
-            estimator="all_actions" if self._enumerates(policy) else self._sampled_estimator,
+            estimator="all_actions" if self._enumerates(policy.dist) else self._sampled_estimator,
             n_states=int(group.sums(len(obs))[0]),
         )
-        stats = episode_stats(trunks, self.step_limit, group)
+        stats = episode_stats(trunks, task.step_limit, group)
         branch_steps_total, n_told_apart = group.sums(branch_steps, (np.ptp(q_values, axis=1) > 0).sum())
         stats["collect/sim_steps"] += int(branch_steps_total) + dropped
         return batch, stats | {
@@ -105,14 +106,14 @@ class Vine:
         return "self_normalised" if self.estimator == "auto" else self.estimator
 
     def trunks(
-        self, sim: Simulator, policy: Policy, theta: Tensor, seed: int, iteration: int, group: Group, hint: float = nan
+        self, task: Task, actor: PolicyActor, draw: Draw, group: Group, hint: float = nan
     ) -> tuple[Rollout, int]:
-        """This worker's share of the trunk episodes with their states, and the steps all simulated beyond a budget."""
+        """This worker's share of the trunk episodes with their states, and the steps that all simulated and dropped."""
         if self.trunk_steps is None:
             lanes = group.share(max(round(self.n_trunks * self.scale), 1))
-            return run_paths(sim, policy, theta, seed, iteration, lanes, self.step_limit, keep_states=True), 0
-        budget = max(round(self.trunk_steps * self.scale), 1)
-        return run_budget(sim, policy, theta, seed, iteration, budget, 1, self.step_limit, group, True, hint)
+            return run_episodes(task, actor, draw, lanes, keep="states"), 0
+        budget = Budget(max(round(self.trunk_steps * self.scale), 1))
+        return run_budget(task, actor, draw, budget, group, hint, keep="states")
 
     def _n_states(self, trunk_steps: int) -> int:
         """Size of the rollout set: as configured, or what the steps left by the trunks pay for."""
@@ -121,75 +122,69 @@ class Vine:
         left = round(self.steps_per_iteration * self.scale) - trunk_steps
         return max(left // (self.n_actions * self.branch_length), 1)
 
-    def rollout_set(
-        self, trunks: Rollout, seed: int, iteration: int, group: Group
-    ) -> tuple[NDArray[np.generic], range]:
-        """States drawn without replacement, uniformly from all that all workers' trunks visited.
+    def rollout_set(self, trunks: Rollout, draw: Draw, group: Group) -> tuple[NDArray[np.generic], range]:
+        """States drawn without replacement, uniformly from all visits of all workers' trunks.
 
-        Returns this worker's share of them ``[m, S]`` and its place among all; all are taken where there are too few.
+        Returns this worker's share of them ``[m, S]`` and its place among all. If there are too few, all are taken.
+        The visits are numbered lane by lane over all workers: the set is the same however many workers there are.
         """
         assert trunks.states is not None
-        counts = group.gather_objects(trunks.n_steps)
-        start, total = sum(counts[: group.rank]), sum(counts)
+        lanes, lengths = group.concatenate(trunks.lanes), group.concatenate(trunks.lengths)
+        by_lane = np.argsort(lanes)
+        starts = np.empty(len(lanes), np.intp)  # number of each lane's first visit
+        starts[by_lane] = np.cumsum(lengths[by_lane]) - lengths[by_lane]
+        total = int(lengths.sum())
         n = min(self._n_states(total), total)
-        chosen = np.sort(generator(seed, "rollout_set", iteration).choice(total, n, replace=False, shuffle=False))
-        here = chosen[(chosen >= start) & (chosen < start + trunks.n_steps)] - start
-        lane_major = np.lexsort((trunks.t, trunks.lane))  # the same numbering of the visits for any number of workers
-        states = group.concatenate(trunks.states[lane_major[here]])
+        chosen = np.sort(draw.generator("rollout_set").choice(total, n, replace=False, shuffle=False))
+        first = sum(group.gather_objects(trunks.n_lanes)[: group.rank])  # in the table of all workers' lanes
+        number = starts[first : first + trunks.n_lanes][trunks.column] + trunks.t  # of each visit of this worker
+        here = np.flatnonzero(np.isin(number, chosen))
+        states, order = group.concatenate(trunks.states[here]), np.argsort(group.concatenate(number[here]))
         mine = group.share(n)
-        return states[mine.start : mine.stop], mine
+        return states[order[mine.start : mine.stop]], mine
 
     def tried_actions(
-        self, policy: Policy, old: Tensor, seed: int, iteration: int, mine: range
+        self, dist: Distribution, old: Tensor, draw: Draw, mine: range
     ) -> tuple[Tensor, Tensor]:
-        """K actions for each state ``[m, K, A]`` and the log-probability of each under q ``[m, K]``."""
-        dist = policy.dist
-        if self._enumerates(policy):
-            assert isinstance(dist, FactoredCategorical)
+        """K actions per state ``[m, K, A]``, and the log-probability of each under q ``[m, K]``."""
+        if self._enumerates(dist):
             actions = torch.from_numpy(dist.all_actions()).expand(len(old), -1, -1)
             return actions, torch.zeros(actions.shape[:2], dtype=old.dtype)
         noise = np.empty((len(mine), self.n_actions, dist.action_size), np.float32)
-        for i, rng in enumerate(generators(seed, "branch_action", iteration, mine)):
+        for i, rng in enumerate(draw.generators("branch_action", mine)):
             noise[i] = dist.draw_noise(rng, (self.n_actions,))
         q = (old if self.proposal == "policy" else torch.zeros_like(old))[:, None].clone()
         actions = dist.sample(q, torch.from_numpy(noise).to(old))
         return actions, dist.log_prob(q, actions)
 
     def q_values(
-        self,
-        sim: Simulator,
-        policy: Policy,
-        theta: Tensor,
-        states: NDArray[np.generic],
-        actions: Tensor,
-        seed: int,
-        iteration: int,
-        mine: range,
+        self, sim: Simulator, actor: PolicyActor, states: NDArray[np.generic], actions: Tensor, draw: Draw, mine: range
     ) -> tuple[NDArray[np.float64], int]:
-        """Discounted reward of one branch for each state and action ``[m, K]``, and the steps simulated for them.
+        """Discounted reward of one branch per state and action ``[m, K]``, and the steps simulated for them.
 
+        mine: the places of these states in the whole rollout set.
         Paper: nothing is added for what lies beyond a branch's end, as in the authors' code.
         """
         m, k = actions.shape[:2]
-        act, first = PolicyActor(policy, theta), actions.numpy()
+        first = actions.numpy()
         q_values, n_steps = np.zeros((m, k)), 0
         for rows in chunks(m, max(sim.max_lanes // k, 1)):
             places = range(mine.start + rows.start, mine.start + rows.stop)
-            noise = self._branch_noise(policy, seed, iteration, places, k)
+            noise = self._branch_noise(actor.policy.dist, draw, places, k)
             starts, tried = np.repeat(states[rows], k, axis=0), first[rows].reshape(-1, first.shape[-1])
-            roll = rollout(sim, act, starts, noise, keep_decisions=False, first_actions=tried)
+            roll = rollout(sim, actor, starts, noise, keep="rewards", first_actions=tried)
             discounts = self.gamma ** np.arange(len(roll.rewards))
             q_values[rows] = (discounts @ roll.rewards).reshape(-1, k)
             n_steps += roll.n_steps
         return q_values, n_steps
 
-    def _branch_noise(self, policy: Policy, seed: int, iteration: int, places: range, k: int) -> NDArray[np.float32]:
+    def _branch_noise(self, dist: Distribution, draw: Draw, places: range, k: int) -> NDArray[np.float32]:
         """The noise ``[T, m k, Z]`` of the branches of the states at ``places`` in the whole rollout set."""
         if self.common_random_numbers:
-            noise = policy_noise(policy, seed, "branch_noise", iteration, places, self.branch_length)
+            noise = policy_noise(dist, draw, "branch_noise", places, self.branch_length)
             return np.repeat(noise, k, axis=1)  # the same noise for the K branches of a state
         lanes = range(places.start * k, places.stop * k)
-        return policy_noise(policy, seed, "branch_noise", iteration, lanes, self.branch_length)
+        return policy_noise(dist, draw, "branch_noise", lanes, self.branch_length)
 
     def advantages(self, q_values: NDArray[np.float64], group: Group) -> NDArray[np.float64]:
         """Q-values ``[m, K]`` less their mean over the actions of a state, in units of their typical spread."""

@@ -1,0 +1,158 @@
+"""The policy that every network becomes: inputs mapped, the network's output, the distribution's parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf, log, nan
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.policies import autodiff
+from trpo_cli.policies.base import (
+    Acting,
+    ActsInNumpy,
+    InputMap,
+    Linearization,
+    Linearizes,
+    Network,
+    TakesRows,
+)
+from trpo_cli.policies.distributions import Array, Distribution, SamplesInNumpy
+from trpo_cli.policies.kernels import CHUNK
+
+
+class Inputs(Protocol):
+    """How observations become what the network takes in."""
+
+    @property
+    def input_map(self) -> InputMap: ...
+    def with_map(self, input_map: InputMap) -> "Inputs": ...
+    def tensor(self, obs: NDArray[np.generic]) -> Tensor: ...
+    def array(self, obs: Array) -> Array: ...
+
+
+@dataclass(frozen=True)
+class ScaledInputs:
+    """Real-valued observations: an affine map, then a clip to plus or minus ``clip``."""
+
+    dtype: torch.dtype
+    clip: float = inf
+    input_map: InputMap = InputMap()  # noqa: RUF009 - a frozen value
+
+    def with_map(self, input_map: InputMap) -> "ScaledInputs":
+        """The same with another map; the clip stays."""
+        return replace(self, input_map=input_map)
+
+    @cached_property
+    def _affine(self) -> tuple[Tensor, Tensor]:
+        """The map as (shift, scale): x -> shift + scale · x."""
+        scale = 1 / self.input_map.half_range
+        maps = (-self.input_map.centre * scale, scale)
+        return tuple(torch.as_tensor(m, dtype=self.dtype) for m in maps)  # type: ignore[return-value]
+
+    def tensor(self, obs: NDArray[np.generic]) -> Tensor:
+        """Observations ``[..., O]`` as a tensor."""
+        shift, scale = self._affine
+        x = torch.addcmul(shift, torch.from_numpy(obs).to(self.dtype), scale)
+        return x if self.clip == inf else x.clamp_(-self.clip, self.clip)
+
+    def array(self, obs: Array) -> Array:
+        """Observations ``[n, O]`` as an array."""
+        shift, scale = (m.numpy() for m in self._affine)
+        x = obs * scale + shift
+        return x if self.clip == inf else np.minimum(np.maximum(x, -self.clip), self.clip)
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """A policy from its three parts; θ is the network's parameters, then the distribution's own (log-stds ``[A]``)."""
+
+    network: Network
+    dist: Distribution
+    inputs: Inputs
+    initial_std: float = nan  # of continuous actions, in normalised action units
+    input_scale: str = "fixed"  # percentile: the input map is measured before the first iteration
+    chunk_size: int = CHUNK
+
+    @property
+    def n_parameters(self) -> int:
+        """D."""
+        return self.network.n_parameters + self.dist.n_free
+
+    @property
+    def input_map(self) -> InputMap:
+        """That of the inputs."""
+        return self.inputs.input_map
+
+    def with_input_map(self, input_map: InputMap) -> "NetworkPolicy":
+        """The same policy behind another input map."""
+        return replace(self, inputs=self.inputs.with_map(input_map))
+
+    def tensor(self, obs: NDArray[np.generic]) -> Tensor:
+        """Observations as the network takes them in."""
+        return self.inputs.tensor(obs)
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """A fresh θ ``[D]``."""
+        theta = self.network.initial(rng)
+        if not self.dist.n_free:
+            return theta
+        return torch.cat([theta, theta.new_full((self.dist.n_free,), log(self.initial_std))])
+
+    def _split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """θ ``[..., D]`` as the network's parameters and the distribution's own."""
+        n = self.network.n_parameters
+        return theta[..., :n], theta[..., n:]
+
+    def _complete(self, output: Tensor, free: Tensor) -> Tensor:
+        """Distribution parameters ``[m, P]``: the network's output with the distribution's own parameters beside it."""
+        return torch.cat([output, free.expand(len(output), -1)], -1) if self.dist.n_free else output
+
+    def params(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """θ ``[D]`` on inputs ``[m, …]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, …]`` -> ``[Q, P]``, row by row."""
+        weights, free = self._split(theta)
+        inputs = inputs if inputs.device == theta.device else inputs.to(theta.device)
+        if theta.dim() == 1:
+            return self._complete(self.network.output(weights, inputs), free)
+        if isinstance(self.network, TakesRows):
+            return self._complete(self.network.output_by_row(weights, inputs), free)
+        return self._complete(autodiff.output_by_row(self.network.output, weights, inputs), free)
+
+    def linearize(self, theta: Tensor, inputs: Tensor) -> Linearization:
+        """The policy on inputs ``[m, …]``, with J v and Jᵀ u."""
+        weights, free = self._split(theta)
+        inputs = inputs.to(theta.device)
+        if isinstance(self.network, Linearizes):
+            linear = self.network.linearize(weights, inputs)
+        else:
+            linear = autodiff.linearize(self.network.output, weights, inputs)
+        if not self.dist.n_free:
+            return linear
+        n_out = linear.params.shape[1]
+
+        def jvp(v: Tensor) -> Tensor:
+            weights, free = self._split(v)
+            return self._complete(linear.jvp(weights), free)
+
+        def vjp(u: Tensor) -> Tensor:
+            return torch.cat([linear.vjp(u[:, :n_out]), u[:, n_out:].sum(0)])
+
+        return Linearization(self._complete(linear.params, free), jvp, vjp)
+
+    def acting(self, theta: Tensor) -> Acting | None:
+        """``params`` and ``dist.sample`` on raw observations ``[n, O]``, in NumPy, if network and distribution can.
+
+        After every simulator step torch's code has left the processor's caches: calling it takes five times as long as
+        all of this.
+        """
+        if not (isinstance(self.network, ActsInNumpy) and isinstance(self.dist, SamplesInNumpy)):
+            return None
+        weights, free = self._split(theta)
+        network: Callable[[Array], Array] = self.network.in_numpy(weights)
+        sample = self.dist.in_numpy(free.numpy())
+        array = self.inputs.array
+        return lambda obs, noise: sample(network(array(obs)), noise)
