@@ -64,7 +64,7 @@ class Unseeded(Walk):
 
 
 class Weary(Walk):
-    """Truncates its episodes itself."""
+    """Truncates its episodes by itself after three steps; it says so even if the third step is terminal."""
 
     def reset(self, *, seed=None, options=None):
         self.steps = 0

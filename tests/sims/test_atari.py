@@ -61,12 +61,12 @@ def test_a_stored_state_continues_exactly_as_the_original_frames_included(name: 
     middle = walked(sim, 20, 2)
     first, rewards = middle, []
     for t in range(15):
-        first, reward, _ = sim.step(first, actions(sim, 100 + t, 2))
+        first, reward, *_ = sim.step(first, actions(sim, 100 + t, 2))
         rewards.append(reward)
     other = game(name)  # emulators of its own: every snapshot is restored in one that never saw it
     again = pickle.loads(pickle.dumps(middle))
     for t in range(15):
-        again, reward, _ = other.step(again, actions(sim, 100 + t, 2))
+        again, reward, *_ = other.step(again, actions(sim, 100 + t, 2))
         np.testing.assert_array_equal(reward, rewards[t])
         if t % 5 == 0:  # in between, emulators are taken elsewhere
             other.step(middle, actions(sim, t, 2))
@@ -120,7 +120,7 @@ def test_one_decision_is_four_frames_of_the_emulator_and_the_last_screen_is_seen
     for t in range(300):
         np.testing.assert_array_equal(pixels(sim, states)[0], seen[-4:])
         choice = actions(sim, t, 1)
-        states, rewards, terminated = sim.step(states, choice)
+        states, rewards, terminated, _ = sim.step(states, choice)
         assert rewards[0] == sum(ale.act(int(JOYSTICK[tuple(choice[0])])) for _ in range(4))
         assert terminated[0] == ale.game_over()
         seen.append(screen_by_hand(ale))
@@ -181,7 +181,7 @@ def test_a_lost_life_ends_the_episode_only_where_asked_for():
         sim = game("breakout", life_loss_ends=ends)
         states, fire = sim.reset(rngs(1)), np.array([[0, 0, 1]])
         for t in range(400):  # noqa: B007 - the count is the result
-            states, _, terminated = sim.step(states, fire)
+            states, _, terminated, _ = sim.step(states, fire)
             if terminated[0]:
                 break
         lengths.append(t)
@@ -192,7 +192,7 @@ def test_rewards_are_raw_or_clipped():
     def points(sim: Atari) -> set[float]:
         states, found = sim.reset(rngs(1)), set()
         for _ in range(120):
-            states, rewards, terminated = sim.step(states, np.array([[0, 0, 1]]))
+            states, rewards, terminated, _ = sim.step(states, np.array([[0, 0, 1]]))
             found.add(float(rewards[0]))
             if terminated[0]:
                 break
@@ -260,5 +260,5 @@ def test_the_protocol_that_is_common_now_is_a_handful_of_overrides():
     plan = planned("env=atari/pong", *words.split())
     assert plan.sim.obs_shape == (4, 84, 84) and plan.policy.n_parameters == 120_860
     states = plan.sim.reset(rngs(2))
-    states, _, _ = plan.sim.step(states, actions(plan.sim, 0, 2))
+    states, *_ = plan.sim.step(states, actions(plan.sim, 0, 2))
     assert pixels(plan.sim, states).shape == (2, 4, 84, 84)

@@ -56,6 +56,7 @@ def walked(sim, n_steps=6, n=3):
 def assert_same(sim, found, expected):
     np.testing.assert_array_equal(found.rewards, expected.rewards)
     np.testing.assert_array_equal(found.terminated, expected.terminated)
+    np.testing.assert_array_equal(found.truncated, expected.truncated)
     np.testing.assert_array_equal(sim.observe(found.states), sim.observe(expected.states))
 
 
@@ -170,9 +171,22 @@ def test_a_discrete_observation_is_one_hot():
     assert set(map(tuple, seen)) == set(map(tuple, np.eye(5)[:4].astype(np.float32)))
 
 
-def test_an_environment_that_truncates_its_episodes_ends_them():
-    ended = [step.terminated.tolist() for _, _, step in walked(simulator("gym_envs:WearyWalk-v0"), 3)]
-    assert ended[2] == [True] * 3 and not all(ended[1])
+def test_an_environment_that_cuts_its_episodes_reports_them_as_truncated_and_not_as_terminated():
+    steps = [step for _, _, step in walked(simulator("gym_envs:WearyWalk-v0", length=9), 3, n=2)]
+    assert [step.truncated.tolist() for step in steps] == [[False] * 2, [False] * 2, [True] * 2]
+    assert not any(step.terminated.any() for step in steps)
+
+
+def test_a_terminal_state_at_the_step_that_is_cut_is_terminated_only():
+    sim = simulator("gym_envs:WearyWalk-v0", length=3, wind=0.0)  # three steps to the right from the first place
+    seeds = np.random.default_rng(1).spawn(30)
+    states = sim.reset(seeds)
+    states = states[sim.observe(states)[:, 0] == 0]
+    assert len(states) > 3
+    for _ in range(3):
+        step = sim.step(states, np.ones((len(states), 1), int))
+        states = step.states
+    assert step.terminated.all() and not step.truncated.any()
 
 
 @pytest.mark.parametrize(

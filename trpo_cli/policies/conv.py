@@ -20,7 +20,7 @@ from trpo_cli.errors import ConfigError
 from trpo_cli.policies.base import Acting, InputMap, Linearization
 from trpo_cli.policies.distributions import FactoredCategorical
 from trpo_cli.policies.kernels import NONLINEARITIES, at_a_time
-from trpo_cli.sims.base import Continuous, Discrete
+from trpo_cli.sims.base import ActionSpace
 
 CHUNK = 64  # states at a time: their activations stay near the processor
 # name: x · f'(z) in place of x, where f(z) = a
@@ -219,13 +219,13 @@ class Conv:
         if not abs(self.input_centre) < inf:
             raise ConfigError(f"policy.input_centre={self.input_centre} must be a finite number")
 
-    def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete) -> ConvPolicy:
+    def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> ConvPolicy:
         """The policy for images of this shape and this action space."""
         if len(obs_shape) != 3:
             raise ConfigError(
                 f"policy=atari sees images, and this task's observation has the shape {list(obs_shape)}; use policy=mlp"
             )
-        if not isinstance(actions, Discrete):
+        if actions.factors is None:
             raise ConfigError("policy=atari chooses among discrete actions, and this task's are continuous")
         smallest: tuple[int, ...] = obs_shape[1:]
         for _ in self.filters:

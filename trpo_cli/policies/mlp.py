@@ -17,7 +17,7 @@ from trpo_cli.errors import ConfigError
 from trpo_cli.policies.base import Acting, InputMap, Linearization
 from trpo_cli.policies.distributions import DiagonalGaussian, Distribution, FactoredCategorical
 from trpo_cli.policies.kernels import CHUNK, IN_NUMPY, NONLINEARITIES, Array, by_column, outer, scratch
-from trpo_cli.sims.base import Continuous, Discrete
+from trpo_cli.sims.base import ActionSpace
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Mlp:
         if self.precision not in ("float32", "float64"):
             raise ConfigError(f"policy.precision={self.precision} must be float32 or float64")
 
-    def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete) -> MlpPolicy:
+    def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> MlpPolicy:
         """The policy for observations of this shape and this action space; its input map is a clip alone."""
         if len(obs_shape) == 3:
             raise ConfigError(
@@ -222,7 +222,7 @@ class Mlp:
                 "give one an input"
             )
         dist: Distribution
-        if isinstance(actions, Continuous):
+        if actions.factors is None:
             dist, n_out = DiagonalGaussian(actions.size), actions.size
         else:
             dist, n_out = FactoredCategorical(actions.factors), sum(actions.factors)

@@ -1,8 +1,11 @@
-"""What every simulator offers: pure functions of a batch of states, one lane a row.
+"""What every simulator offers: pure functions of a batch of states, one row per lane.
 
-A lane is one copy of the task. `step` never changes its inputs and lane i of its result depends on lane i of its
-inputs alone, so saving, restoring and branching (the vine of Section 5.2) are indexing. A simulator has no memory, no
-time limit and no automatic reset: those belong to the rollout.
+A lane is one copy of the task. `step` never changes its inputs, and lane i of its result depends only on lane i of its
+inputs. So saving a state, restoring it and branching from it (the vine of Section 5.2) are indexing. A simulator has no
+memory, no time limit and no automatic reset: these belong to the rollout.
+
+`Simulator` is complete: an object with exactly its members can be trained on. What a simulator may offer in addition is
+declared by the small protocols after it: `Drawable`, `Timed`, `Copyable`, `Limited`.
 """
 
 from collections.abc import Sequence
@@ -12,15 +15,32 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from trpo_cli.errors import ConfigError
+
 Floats = NDArray[np.float64]
+
+
+class ActionSpace(Protocol):
+    """The controls that a simulator takes, and how they are made from the policy's actions."""
+
+    @property
+    def size(self) -> int:
+        """Numbers per action: controls, or chosen options."""
+
+    @property
+    def factors(self) -> tuple[int, ...] | None:
+        """Number of options of each factor; None if the controls are real numbers."""
+
+    def controls(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """What `Simulator.step` takes, ``[..., size]``, for actions ``[..., size]`` of the policy."""
 
 
 @dataclass(frozen=True, eq=False)
 class Continuous:
-    """Real-valued controls in a box; the policy acts in normalised units, where the box is [-1, 1]."""
+    """Real-valued controls in a box. The policy acts in normalised units, in which the box is [-1, 1]."""
 
-    low: Floats  # `[A]` least control, in the simulator's unit; -inf where there is none
-    high: Floats  # `[A]` greatest control, in the simulator's unit; inf where there is none
+    low: Floats  # `[A]` smallest control, in the simulator's unit; -inf if there is none
+    high: Floats  # `[A]` greatest control, in the simulator's unit; inf if there is none
 
     @property
     def size(self) -> int:
@@ -28,13 +48,18 @@ class Continuous:
         return len(self.low)
 
     @property
+    def factors(self) -> None:
+        """None: the controls are real numbers."""
+        return None
+
+    @property
     def centre(self) -> Floats:
-        """`[A]` middle of the box; 0 where a bound is infinite."""
+        """`[A]` middle of the box; 0 if a bound is infinite."""
         return np.where(self._bounded, 0.5 * self.low + 0.5 * self.high, 0.0)
 
     @property
     def half_range(self) -> Floats:
-        """`[A]` half the width of the box; 1 where a bound is infinite."""
+        """`[A]` half the width of the box; 1 if a bound is infinite."""
         return np.where(self._bounded, 0.5 * self.high - 0.5 * self.low, 1.0)
 
     @property
@@ -62,27 +87,36 @@ class Discrete:
         return np.asarray(actions, dtype=np.int64)
 
 
-MAX_LANES = 1024  # where lanes cost nothing but the noise that they may not use up
+MAX_LANES = (
+    1024  # for simulators whose lanes are cheap; bounds the memory for noise, drawn for whole episodes in advance
+)
 
 
 class Step(NamedTuple):
-    """What one control step makes of a batch of n lanes."""
+    """What one control step makes of a batch of n lanes.
+
+    An episode can end in two ways. After a terminal state no reward can follow: a value function takes the value of
+    ``states`` as 0. After a truncation rewards would have followed: a value function estimates them from ``states``.
+    """
 
     states: Any  # `[n, S]` states after the step
     rewards: Floats  # `[n]` reward of the step
-    terminated: NDArray[np.bool_]  # `[n]` the episode ends with this step
+    terminated: NDArray[np.bool_]  # `[n]` the step reached a terminal state; the value of the new state is 0
+    # `[n]` the environment itself cut the episode here, without a terminal state; the value of the new state is
+    # estimated. None: never. No lane is both: terminated wins.
+    truncated: NDArray[np.bool_] | None = None
 
 
 class Simulator(Protocol):
-    """A task as pure functions; states are an array (or a dataclass of arrays) whose first axis is the lane."""
+    """A task as pure functions. States are an array, or a dataclass of arrays, whose first axis is the lane."""
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
         """Shape of one observation."""
 
     @property
-    def action_space(self) -> Continuous | Discrete:
-        """The controls `step` takes."""
+    def action_space(self) -> ActionSpace:
+        """The controls that `step` takes."""
 
     @property
     def n_state(self) -> int:
@@ -90,13 +124,13 @@ class Simulator(Protocol):
 
     @property
     def max_lanes(self) -> int:
-        """Lanes that a process rolls at once: what bounds their memory."""
+        """How many lanes a process steps at once; this bounds their memory."""
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Any:
-        """First states, lane i drawn from ``rngs[i]`` alone."""
+        """First states; lane i draws from ``rngs[i]`` and from nothing else."""
 
     def observe(self, states: Any) -> NDArray[Any]:
-        """What the policy sees of each state, `[n, *obs_shape]`; of pictures, references to single frames, `[n, K]`."""
+        """What the policy sees of each state, `[n, *obs_shape]`; for images, references to single frames, `[n, K]`."""
 
     def step(self, states: Any, actions: NDArray[Any]) -> Step:
         """One control step from ``states`` under ``actions`` `[n, A]`, in the action space's unit."""
@@ -104,10 +138,54 @@ class Simulator(Protocol):
 
 @runtime_checkable
 class Drawable(Protocol):
-    """What a simulator may offer beside, for films of its episodes.
-
-    One whose step lasts a known time says how long in seconds as ``dt``.
-    """
+    """A simulator whose states can be drawn, for films of its episodes."""
 
     def render(self, states: Any) -> NDArray[np.uint8]:
-        """Pictures `[n, height, width, 3]` of ``states``, red, green and blue."""
+        """Pictures `[n, height, width, 3]` of ``states``: red, green and blue."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A simulator whose step lasts a known time, so that a film of it can run at the right speed."""
+
+    @property
+    def dt(self) -> float:
+        """Seconds per control step."""
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A simulator that has to check whether its states can be stepped more than once.
+
+    A simulator whose states are plain arrays needs no check and does not have this member.
+    """
+
+    def require_copies(self) -> None:
+        """Raise ConfigError unless several branches can start from one state, as the vine needs it."""
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A simulator that may know how long an episode of its environment usually lasts at most."""
+
+    @property
+    def step_limit(self) -> int | None:
+        """The limit on the steps of an episode that the environment was registered with; None: it has no limit."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A simulator and the limit on the steps of an episode: there is one limit, and everybody uses it.
+
+    Reaching the limit is a truncation, not a terminal state: a value function estimates what would have followed.
+
+    Raises:
+        ConfigError: the limit is less than one step.
+    """
+
+    sim: Simulator
+    step_limit: int
+
+    def __post_init__(self) -> None:
+        if not self.step_limit >= 1:
+            raise ConfigError(f"step_limit={self.step_limit} must be at least 1")

@@ -24,7 +24,7 @@ from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.sims.base import Continuous, Discrete, Step
+from trpo_cli.sims.base import ActionSpace, Continuous, Discrete, Step
 
 MAX_LANES = 256  # environments at work at a time
 TRIED_STEPS = 20  # of an environment and its copy, to compare them
@@ -61,8 +61,9 @@ States = NDArray[Any]  # `[n]` of `State`
 class Gymnasium:
     """The environment that ``gymnasium.make(id, **kwargs)`` makes, its time limit left to the rollout.
 
-    Observations are flattened, discrete ones are one-hot; controls are clipped to the box. An environment that
-    truncates an episode by itself ends it.
+    Observations are flattened, discrete ones are one-hot; controls are clipped to the box. If the environment truncates
+    an episode by itself, `step` reports it as truncated, so that a value function estimates what would have followed.
+    If it reports a terminal state at the same step, the step is terminated only: nothing would have followed.
 
     Raises:
         ConfigError: there is no such environment, it cannot be run, or its spaces are of other kinds.
@@ -102,7 +103,7 @@ class Gymnasium:
         return self.obs_shape[0]
 
     @cached_property
-    def action_space(self) -> Continuous | Discrete:
+    def action_space(self) -> ActionSpace:
         """The box, flat, or the options of each factor."""
         return _controls(self._spaces[1])
 
@@ -124,7 +125,8 @@ class Gymnasium:
     def step(self, states: States, actions: NDArray[Any]) -> Step:
         """One step of each lane's environment under ``actions`` `[n, A]`."""
         n = len(states)
-        after, rewards, ended = np.empty(n, object), np.zeros(n), np.zeros(n, bool)
+        after, rewards = np.empty(n, object), np.zeros(n)
+        ended, cut = np.zeros(n, bool), np.zeros(n, bool)
         for i, (state, action) in enumerate(zip(states, _native(self._spaces[1], actions), strict=True)):
             episode = state.episode
             if episode.env is None or state.t < len(episode.actions):
@@ -133,12 +135,9 @@ class Gymnasium:
             obs, reward, terminated, truncated, _ = env.step(action)
             episode.actions.append(action)
             episode.env = env
-            after[i], rewards[i], ended[i] = (
-                State(episode, state.t + 1, self._seen(obs)),
-                reward,
-                terminated or truncated,
-            )
-        return Step(after, rewards, ended)
+            after[i], rewards[i] = State(episode, state.t + 1, self._seen(obs)), reward
+            ended[i], cut[i] = terminated, truncated and not terminated
+        return Step(after, rewards, ended, cut)
 
     def require_copies(self) -> None:
         """Raise ConfigError unless a copy of the environment, and another that lived the same, do what it does."""
@@ -245,7 +244,7 @@ OBSERVATIONS = (spaces.Box, spaces.Discrete)
 ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
 
 
-def _controls(space: Space) -> Continuous | Discrete:
+def _controls(space: Space) -> ActionSpace:
     if isinstance(space, spaces.Box):
         return Continuous(*(np.asarray(bound, np.float64).ravel() for bound in (space.low, space.high)))
     n = space.n if isinstance(space, spaces.Discrete) else space.nvec  # type: ignore[attr-defined]
@@ -264,10 +263,10 @@ def _native(space: Space, actions: NDArray[Any]) -> Iterator[Any]:
     return iter(actions.reshape(-1, *space.shape).astype(space.dtype))  # type: ignore[misc]
 
 
-def _arbitrary(space: Continuous | Discrete, n: int) -> NDArray[Any]:
+def _arbitrary(space: ActionSpace, n: int) -> NDArray[Any]:
     """``n`` actions `[n, A]` from all over the space."""
     rng = np.random.default_rng(0)
-    if isinstance(space, Continuous):
+    if space.factors is None:
         return space.controls(rng.uniform(-1, 1, (n, space.size)))
     return rng.integers(space.factors, size=(n, space.size))
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.sims.base import Drawable, Step
+from trpo_cli.sims.base import ActionSpace, Drawable, Step, Timed
 
 FRAMES_PER_SECOND = 60.0  # at most; steps in between are left out
 STEP_S = 4 / 60  # seconds a step of a simulator that does not say: four frames of Atari's
@@ -42,8 +42,29 @@ class Filmed:
         self._sim, self._show, self._every = sim, show, every
         self._n_steps = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sim, name)
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """That of the simulator."""
+        return self._sim.obs_shape
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """That of the simulator."""
+        return self._sim.action_space
+
+    @property
+    def n_state(self) -> int:
+        """That of the simulator."""
+        return self._sim.n_state
+
+    @property
+    def max_lanes(self) -> int:
+        """That of the simulator."""
+        return self._sim.max_lanes
+
+    def observe(self, states: Any) -> NDArray[Any]:
+        """The simulator's observations."""
+        return self._sim.observe(states)
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Any:
         """The simulator's first states, drawn."""
@@ -69,7 +90,7 @@ def film(path: Path, sim: Any) -> Iterator[Filmed]:
     """
     import imageio.v2 as imageio
 
-    step_s = float(getattr(sim, "dt", STEP_S))
+    step_s = float(sim.dt) if isinstance(sim, Timed) else STEP_S
     every = max(ceil(1 / (step_s * FRAMES_PER_SECOND) - 1e-9), 1)
     staged = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
     fps = 1 / (step_s * every)
