@@ -21,14 +21,14 @@ from omegaconf.errors import OmegaConfBaseException
 from trpo_cli.config.build import build
 from trpo_cli.config.messages import explain_value, shown, unknown_key
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.policies.distributions import FactoredCategorical
+from trpo_cli.policies.base import Policy
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
-from trpo_cli.samplers.episodes import policy_noise
-from trpo_cli.samplers.input_range import Network, mapped
-from trpo_cli.samplers.randomness import generators
-from trpo_cli.samplers.rollout import PolicyActor, rollout
-from trpo_cli.sims.base import Simulator
+from trpo_cli.samplers.episodes import Purposes, run_episodes
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Simulator, Task
 from trpo_cli.sims.video import film, require_film
+from trpo_cli.training.state import TrainingState
 
 USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
 AT_ONCE = 256  # episodes played at a time, at most
@@ -119,16 +119,14 @@ def parse(words: list[str]) -> Request:
     return request
 
 
-def trained(run: Path) -> tuple[Simulator, Network, torch.Tensor, DictConfig, int]:
+def trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     cfg = OmegaConf.load(_require_run(run))
     assert isinstance(cfg, DictConfig)
-    checkpoint = _checkpoint(run)
-    state = checkpoint["state"]
+    state = TrainingState.from_dict(_checkpoint(run))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
-    policy = network.build(sim.obs_shape, sim.action_space)
-    policy = mapped(policy, state["input_centre"].numpy(), state["input_half_range"].numpy())
-    return sim, policy, state["theta"], cfg, checkpoint["iteration"]
+    policy = network.build(sim.obs_shape, sim.action_space).with_input_map(state.input_map)
+    return sim, policy, state.theta, cfg, state.iteration
 
 
 def _require_run(run: Path) -> Path:
@@ -150,15 +148,14 @@ def _checkpoint(run: Path) -> dict[str, Any]:
 
 
 def play(
-    sim: Simulator, policy: Network, theta: torch.Tensor, request: Request, limit: int, lanes: range
+    sim: Simulator, policy: Policy, theta: torch.Tensor, request: Request, limit: int, lanes: range
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Returns and lengths of the episodes ``lanes``, from first states and under noise that training never draws.
 
     limit: steps of an episode
     """
-    states = sim.reset(generators(request.seed, "evaluation_start", 0, lanes))
-    noise = policy_noise(policy, request.seed, "evaluation", 0, lanes, limit)
-    roll = rollout(sim, PolicyActor(policy, theta, request.greedy), states, noise, keep_decisions=False)
+    actor, purposes = PolicyActor(policy, theta, request.greedy), Purposes("evaluation_start", "evaluation")
+    roll = run_episodes(Task(sim, limit), actor, Draw(request.seed), lanes, "rewards", purposes)
     return roll.rewards.sum(0), roll.lengths
 
 
@@ -188,11 +185,11 @@ def evaluate(request: Request) -> dict[str, Any]:
     } | _summary(returns, lengths, limit)
 
 
-def _chance(policy: Network) -> torch.Tensor:
+def _chance(policy: Policy) -> torch.Tensor:
     """The θ under which every action of every factor is equally likely: all logits zero."""
-    if not isinstance(policy.dist, FactoredCategorical):
+    if policy.dist.n_actions is None:
         raise ConfigError("random=true chooses among discrete actions, and this task's are continuous")
-    return torch.zeros(policy.n_parameters, dtype=policy.dtype)
+    return torch.zeros_like(policy.initial(np.random.default_rng(0)))
 
 
 def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int) -> dict[str, Any]:

@@ -11,12 +11,10 @@ from trpo_cli.config.build import build
 from trpo_cli.config.schema import RESULT_KEYS, require_known_root, resolved
 from trpo_cli.config.unused import require_read
 from trpo_cli.errors import ConfigError
-from trpo_cli.optimizers.cem import Cem
-from trpo_cli.optimizers.cma import Cma
-from trpo_cli.optimizers.rwr import RewardWeightedRegression
+from trpo_cli.optimizers.base import Search
 from trpo_cli.parallel.devices import usable
-from trpo_cli.samplers.single_path import SinglePath
-from trpo_cli.sims.base import Simulator
+from trpo_cli.sims.base import Limited, Simulator, Task
+from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
 
 GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
@@ -48,19 +46,15 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
     _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
     network, sampler, optimizer = (build(cfg[group], group) for group in GROUPS[1:])
     sampler.check(sim)
-    if isinstance(optimizer, Cem | Cma | RewardWeightedRegression) and not isinstance(sampler, SinglePath):
+    searches = isinstance(optimizer, Search)
+    if (searches or optimizer.needs_whole_paths) and not sampler.whole_paths:
         raise ConfigError(
-            f"optimizer={choices['optimizer']} scores whole episodes and takes no sampler={choices['sampler']}; "
-            "use sampler=single"
+            f"optimizer={choices['optimizer']} as configured works on whole episodes and takes no "
+            f"sampler={choices['sampler']}; use sampler=single"
         )
-    if getattr(optimizer, "damping", "identity") == "paths" and not isinstance(sampler, SinglePath):
-        raise ConfigError(
-            f"optimizer.damping=paths is made of whole episodes and takes no sampler={choices['sampler']}; "
-            "use sampler=single, or optimizer.damping=identity"
-        )
-    require_read(cfg, choices, overrides, (sim, network, sampler), isinstance(optimizer, Cem | Cma))
+    require_read(cfg, choices, overrides, (sim, network, sampler), searches)
     policy = network.build(sim.obs_shape, sim.action_space)
-    if isinstance(optimizer, Cem | Cma):
+    if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
     return Plan(
         directory=run_directory(config, choices),
@@ -68,15 +62,13 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Pl
         config=config,
         identity={key: _finite(config[key]) for key in RESULT_KEYS},
         options={group: choices[group] for group in GROUPS},
-        sim=sim,
-        network=network,
+        task=Task(sim, config["task"]["step_limit"]),
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
         device=usable(config["device"]),
         seed=config["seed"],
-        iterations=config["iterations"],
-        checkpoint_every=config["checkpoint_every"],
+        schedule=Schedule(config["iterations"], config["checkpoint_every"]),
     )
 
 
@@ -89,7 +81,7 @@ def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
 def _complete(cfg: DictConfig, sim: Simulator) -> None:
     """Take the step limit from the simulator where the task leaves it open."""
     if OmegaConf.is_missing(cfg.task, "step_limit"):
-        limit = getattr(sim, "step_limit", None)
+        limit = sim.step_limit if isinstance(sim, Limited) else None
         if limit is None:
             raise ConfigError(
                 "task.step_limit has no value and the environment has no limit of its own; set task.step_limit=…"

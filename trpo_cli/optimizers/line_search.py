@@ -2,16 +2,48 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite, sqrt
+from typing import NamedTuple
 
 from torch import Tensor
 
-from trpo_cli.optimizers.base import Stats, Updated, refused, require, step_stats
-from trpo_cli.optimizers.step_searches import Point, boundary_search, halving_search
-from trpo_cli.optimizers.surrogate import Change, change
-from trpo_cli.parallel.group import Group
-from trpo_cli.policies.base import Policy
-from trpo_cli.samplers.batch import Batch
+from trpo_cli.optimizers.base import Stats, Updated, refusal, require, step_stats
+from trpo_cli.optimizers.surrogate import Change, Surrogate
+
+MARGIN = 0.99  # rescaled steps aim one per cent inside the boundary
+NEAR = 0.9  # a KL above this fraction of the limit counts as on the boundary
+
+
+class Point(NamedTuple):
+    """One multiple of the full step: what it gains, and the KL divergence that the search bounds."""
+
+    gain: float  # of the surrogate, over its value at θ_old
+    kl: float  # nats
+    change: Change | None = None  # all that is known of it
+
+
+Evaluate = Callable[[float], Point]  # multiple of the full step -> what it does
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a line search ended. ``scale`` is 0 if no multiple of the step was acceptable."""
+
+    scale: float
+    point: Point
+    backtracks: int  # evaluations after the first
+    reason: str  # "accepted", "kl", "no_improvement" or "non_finite": why the last trial failed
+
+
+def why_refused(point: Point, kl_bound: float, least_gain: float) -> str | None:
+    """Why a trial point cannot be accepted; None if it can: improvement and constraint, both."""
+    if not (isfinite(point.gain) and isfinite(point.kl)):
+        return "non_finite"
+    if point.kl > kl_bound:
+        return "kl"
+    if not point.gain > max(least_gain, 0.0):
+        return "no_improvement"
+    return None
 
 
 @dataclass(frozen=True)
@@ -23,7 +55,7 @@ class LineSearch:
     kl_slack: float  # a step is accepted up to kl_slack · δ
     accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
     max_backtracks: int  # trials after the first
-    divergence: Callable[[Change], float]  # which divergence is bounded: the mean over states or the largest
+    divergence: Callable[[Change], float]  # the divergence that is bounded: the mean over states or the largest
 
     def __post_init__(self) -> None:
         require(0 < self.kl_limit < inf, "kl_limit", self.kl_limit, "a finite number > 0")
@@ -32,32 +64,63 @@ class LineSearch:
         require(0 <= self.accept_ratio < 1, "accept_ratio", self.accept_ratio, "in [0, 1)")
         require(self.max_backtracks >= 0, "max_backtracks", self.max_backtracks, "at least 0")
 
-    def __call__(
-        self,
-        policy: Policy,
-        theta: Tensor,
-        full_step: Tensor,
-        gradient: Tensor,
-        surrogate: float,
-        batch: Batch,
-        group: Group,
-    ) -> Updated:
-        """Search from ``theta`` along ``full_step`` ``[D]``; ``gradient`` and ``surrogate`` are those at ``theta``."""
-        expected_gain = float(gradient @ full_step)
-        seen: dict[float, Change] = {}
+    @property
+    def kl_bound(self) -> float:
+        """The KL divergence up to which a step is accepted, nats."""
+        return self.kl_slack * self.kl_limit
+
+    def __call__(self, at: Surrogate, full_step: Tensor) -> Updated:
+        """Search from θ_old along ``full_step`` ``[D]``."""
 
         def evaluate(scale: float) -> Point:
-            seen[scale] = change(policy, theta + scale * full_step, batch, group)
-            return Point(seen[scale].surrogate - surrogate, self.divergence(seen[scale]))
+            change = at.change(at.theta + scale * full_step)
+            return Point(change.surrogate - at.value, self.divergence(change), change)
 
-        bound = self.kl_slack * self.kl_limit
-        rest = (expected_gain, self.accept_ratio, self.max_backtracks)
-        if self.kind == "halving":
-            search = halving_search(evaluate, bound, *rest)
-        else:
-            search = boundary_search(evaluate, self.kl_limit, bound, *rest)
-        found: Stats = {"update/backtracks": search.backtracks, "update/step_scale": search.scale}
-        if search.scale == 0:
-            return Updated(theta, refused(theta, search.reason, gradient).stats | found)
-        step = search.scale * full_step
-        return Updated(theta + step, step_stats(seen[search.scale], surrogate, gradient, step) | found)
+        search = self.halving if self.kind == "halving" else self.boundary
+        found = search(evaluate, float(at.gradient @ full_step))
+        stats: Stats = {"update/backtracks": found.backtracks, "update/step_scale": found.scale}
+        if found.scale == 0 or found.point.change is None:
+            return Updated(at.theta, refusal(at, found.reason).stats | stats)
+        step = found.scale * full_step
+        return Updated(at.theta + step, step_stats(found.point.change, at, step) | stats)
+
+    def halving(self, evaluate: Evaluate, expected_gain: float) -> Found:
+        """Try 1, 1/2, 1/4, … of the step until the surrogate improves and the KL is within bounds (Appendix C).
+
+        expected_gain: what the linear model promises for the full step; a trial must reach its share of a part of it.
+        """
+        scale, reason, point = 1.0, "", Point(0.0, 0.0)
+        for n in range(self.max_backtracks + 1):
+            point = evaluate(scale)
+            reason = why_refused(point, self.kl_bound, self.accept_ratio * expected_gain * scale) or "accepted"
+            if reason == "accepted":
+                return Found(scale, point, n, reason)
+            scale /= 2
+        return Found(0.0, point, self.max_backtracks, reason)
+
+    def boundary(self, evaluate: Evaluate, expected_gain: float) -> Found:
+        """Land on the boundary of the trust region: rescale by sqrt(δ / KL), halve only if nothing improves.
+
+        KL is nearly quadratic in the step, so one rescaling lands where halving would throw three quarters of the trust
+        region away. A first step that falls short of δ (the Fisher matrix came from a sample of the states) is
+        lengthened once in the same way.
+        """
+        scale, reason, point = 1.0, "", Point(0.0, 0.0)
+        for n in range(self.max_backtracks + 1):
+            point = evaluate(scale)
+            reason = why_refused(point, self.kl_bound, self.accept_ratio * expected_gain * scale) or "accepted"
+            if reason == "accepted":
+                found = Found(scale, point, n, reason)
+                short = point.kl < NEAR * self.kl_limit and n < self.max_backtracks
+                return self._lengthen(evaluate, found) if short and n == 0 else found
+            scale *= MARGIN * sqrt(self.kl_bound / point.kl) if reason == "kl" else 0.5
+        return Found(0.0, point, self.max_backtracks, reason)
+
+    def _lengthen(self, evaluate: Evaluate, found: Found) -> Found:
+        """Take a step that stops short of the boundary once further, and keep the better of the two points."""
+        growth = min(MARGIN * sqrt(self.kl_limit / found.point.kl), 4.0) if found.point.kl > 0 else 4.0
+        point = evaluate(found.scale * growth)
+        better = why_refused(point, self.kl_bound, found.point.gain) is None
+        n = found.backtracks + 1
+        scale, point = (found.scale * growth, point) if better else (found.scale, found.point)
+        return Found(scale, point, n, "accepted")

@@ -1,6 +1,7 @@
 """Reward-weighted regression: maximum likelihood on the best episodes, Figure 4's RWR (authors' code)."""
 
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated, require
-from trpo_cli.optimizers.surrogate import change
+from trpo_cli.optimizers.surrogate import change, gradient_and_value
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 Floats = NDArray[np.float64]
 
@@ -32,20 +34,23 @@ class RewardWeightedRegression:
         require(0 < self.elite_fraction <= 1, "elite_fraction", self.elite_fraction, "in (0, 1]")
         require(self.max_evaluations >= 1, "max_evaluations", self.max_evaluations, "at least 1")
 
-    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
+    @property
+    def needs_whole_paths(self) -> bool:
+        """It ranks whole episodes."""
+        return True
+
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
         best, threshold = self._elite(batch, group)
         n_best = int(group.sums(float(len(best.old)))[0])
 
         def loss(x: Floats) -> tuple[float, Floats]:
-            at = torch.as_tensor(x).to(theta)
-            total = torch.zeros(len(x) + 1, dtype=torch.float64, device=theta.device)
-            for chunk in best.chunks(policy.chunk_size):
-                linear = policy.linearize(at, policy.tensor(chunk.obs))
-                params = linear.params.detach().requires_grad_()
-                value = policy.dist.log_prob(params, chunk.actions[:, 0]).sum()
-                (u,) = torch.autograd.grad(value, params)
-                total[:-1] += linear.vjp(u)
-                total[-1] += value.detach()
+            """Minus the mean log-likelihood of the elite's actions, and its gradient."""
+            total = gradient_and_value(
+                policy,
+                torch.as_tensor(x).to(theta),
+                best,
+                lambda params, chunk: policy.dist.log_prob(params, chunk.actions[:, 0]).sum(),
+            )
             mean = -group.sum(total).cpu().numpy() / n_best
             return float(mean[-1]), mean[:-1]
 
@@ -64,7 +69,7 @@ class RewardWeightedRegression:
                 "update/accepted": better,
                 "update/reason": "accepted" if better else "no_improvement",
                 "update/backtracks": 0,
-                "update/cg_residual": 0.0,
+                "update/cg_residual": nan,  # no linear system is solved
                 "update/log_likelihood_gain": before - float(fitted.fun) if better else 0.0,
                 "update/elite_return": threshold,
                 "update/evaluations": int(fitted.nfev),

@@ -1,29 +1,17 @@
 """The TRPO step: maximise the surrogate subject to mean KL(old ‖ new) ≤ δ (Section 6, Appendix C)."""
 
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from trpo_cli.optimizers.base import Stats, Updated, refused, require
-from trpo_cli.optimizers.conjugate_gradient import Solution
-from trpo_cli.optimizers.fisher import (
-    DAMPINGS,
-    METRICS,
-    FisherMatrix,
-    damping_diagonal,
-    fisher_matrix,
-    natural_direction,
-    sampled,
-    useless,
-)
+from trpo_cli.optimizers.base import Updated, refusal, why_useless
 from trpo_cli.optimizers.line_search import LineSearch
-from trpo_cli.optimizers.surrogate import surrogate_gradient
+from trpo_cli.optimizers.natural_direction import NaturalDirection
+from trpo_cli.optimizers.surrogate import surrogate_at
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 
 @dataclass(frozen=True)
@@ -36,39 +24,43 @@ class TrustRegion:
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
     damping: str  # identity: the same everywhere; paths: times the squared gradients of single episodes
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
-    fisher_min_states: int  # unless that is fewer states than this
+    fisher_min_states: int  # use at least this many states, even if fisher_fraction gives fewer
     fisher: str  # analytic: the Hessian of the KL (Appendix C); empirical: the covariance of ∇ log π
     line_search: str  # boundary: rescale onto the boundary of the trust region; halving: the paper's
     accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
     max_backtracks: int  # trials after the first
 
     def __post_init__(self) -> None:
-        require(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "at least 1")
-        require(0 <= self.cg_damping < inf, "cg_damping", self.cg_damping, "a finite number >= 0")
-        require(self.damping in DAMPINGS, "damping", self.damping, " or ".join(DAMPINGS))
-        require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
-        require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
-        require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
-        _ = self._line_search  # which checks the rest
-
-    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
-        gradient, surrogate = surrogate_gradient(policy, theta, batch, group)
-        if (reason := useless(gradient)) is not None:
-            return refused(theta, reason, gradient)
-        fraction = sampled(batch, self.fisher_fraction, self.fisher_min_states)
-        matrix = fisher_matrix(policy, theta, batch, fraction, rng, group, METRICS[self.fisher])
-        damping = damping_diagonal(self.damping, self.cg_damping, policy, theta, batch, group)
-        solution = natural_direction(matrix, gradient, self.cg_iterations, damping)
-        step_size = self._step_size(matrix, solution)
-        if isinstance(step_size, str):
-            return refused(theta, step_size, gradient)
-        updated = self._line_search(policy, theta, step_size * solution.x, gradient, surrogate, batch, group)
-        solved: Stats = {"update/cg_residual": solution.residual, "update/cg_iterations": solution.iterations}
-        return Updated(updated.theta, updated.stats | solved)
+        self._parts()
 
     @property
-    def _line_search(self) -> LineSearch:
-        return LineSearch(
+    def needs_whole_paths(self) -> bool:
+        """Some dampings do."""
+        return self._parts()[0].needs_whole_paths
+
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
+        find_direction, search = self._parts()
+        at = surrogate_at(policy, theta, batch, group)
+        if (reason := why_useless(at.gradient)) is not None:
+            return refusal(at, reason)
+        direction = find_direction(at, draw)
+        scale = direction.boundary_scale(self.kl_limit)
+        if isinstance(scale, str):
+            return refusal(at, scale)
+        updated = search(at, scale * direction.s)
+        return Updated(updated.theta, updated.stats | direction.stats)
+
+    def _parts(self) -> tuple[NaturalDirection, LineSearch]:
+        """Direction and line search; each checks its own settings."""
+        direction = NaturalDirection(
+            cg_iterations=self.cg_iterations,
+            cg_damping=self.cg_damping,
+            damping=self.damping,
+            fisher_fraction=self.fisher_fraction,
+            fisher_min_states=self.fisher_min_states,
+            fisher=self.fisher,
+        )
+        search = LineSearch(
             kind=self.line_search,
             kl_limit=self.kl_limit,
             kl_slack=self.kl_slack,
@@ -76,13 +68,4 @@ class TrustRegion:
             max_backtracks=self.max_backtracks,
             divergence=lambda new: new.mean_kl,
         )
-
-    def _step_size(self, matrix: FisherMatrix, solution: Solution) -> float | str:
-        """β that puts the quadratic model of the KL on δ, or the reason why there is none."""
-        s = solution.x
-        curvature = float(s @ matrix.product(s))
-        if not (isfinite(curvature) and bool(torch.isfinite(s).all())):
-            return "non_finite_direction"
-        if curvature <= 0:
-            return "no_positive_curvature"
-        return sqrt(2 * self.kl_limit / curvature)  # Appendix C: β = sqrt(2δ / sᵀAs)
+        return direction, search

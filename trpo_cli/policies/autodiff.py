@@ -15,7 +15,7 @@ def linearize(output: Callable[[Tensor, Tensor], Tensor], theta: Tensor, inputs:
         return output(parameters, inputs)
 
     with torch.enable_grad():
-        params, pull_back = torch.func.vjp(f, theta.detach())
+        params, pull_back, *_ = torch.func.vjp(f, theta.detach())
     return Linearization(
         params.detach(),
         jvp=lambda v: torch.func.jvp(f, (theta.detach(),), (v,))[1],

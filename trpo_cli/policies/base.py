@@ -6,6 +6,7 @@ states at a time.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -56,7 +57,7 @@ class Linearizes(Protocol):
 
 @runtime_checkable
 class ActsInNumpy(Protocol):
-    """A network that also runs in NumPy: inputs ``[n, O]`` -> ``[n, n_out]``. Torch is slow after a simulator's step."""
+    """A network that also runs in NumPy, inputs ``[n, O]`` -> ``[n, n_out]``: torch is slow after a simulator step."""
 
     def in_numpy(self, theta: Tensor) -> Callable[[Array], Array]: ...
 
@@ -70,10 +71,11 @@ class TakesRows(Protocol):
 
 @dataclass(frozen=True)
 class InputMap:
-    """An affine map of the observation to about [-1, 1]; the identity by default."""
+    """An affine map of the observation to about [-1, 1], then a clip; the identity by default."""
 
     centre: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))  # [O] or [1]
     half_range: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))  # [O] or [1]
+    clip: float = inf  # mapped inputs are clipped to plus or minus this
 
 
 class Policy(Protocol):

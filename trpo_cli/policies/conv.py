@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies.base import Acting, InputMap, Linearization
-from trpo_cli.policies.distributions import FactoredCategorical
+from trpo_cli.policies.base import InputMap, Linearization
+from trpo_cli.policies.distributions import Array, distribution_for
 from trpo_cli.policies.kernels import NONLINEARITIES, at_a_time
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.sims.base import ActionSpace
 
 CHUNK = 64  # states at a time: their activations stay near the processor
-# name: x · f'(z) in place of x, where f(z) = a
+# name: x · f'(z), written over x, for f(z) = a
 TIMES_SLOPE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tanh": lambda x, a: x.addcmul_(x * a, a, value=-1),
     "relu": lambda x, a: x.mul_(a > 0),
@@ -31,8 +32,33 @@ TIMES_SLOPE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class ConvPolicy:
-    """Convolutions without padding, dense layers, and one softmax a factor of the action.
+class Pixels:
+    """Images as bytes ``[n, channels, rows, columns]``: the network scales them, so there is no input map."""
+
+    obs_shape: tuple[int, int, int]
+
+    input_map = InputMap()
+
+    def with_map(self, input_map: InputMap) -> "Pixels":
+        """Itself: bytes are not mapped."""
+        return self
+
+    def array(self, obs: Array) -> Array:
+        """Observations as they are."""
+        return obs
+
+    def tensor(self, obs: NDArray[np.generic]) -> Tensor:
+        """Observations as bytes ``[n, channels, rows, columns]``, from such or from references to single frames."""
+        if obs.dtype == object:  # joined as bytes, at a twentieth of what np.stack takes
+            obs = np.frombuffer(bytearray().join(obs.ravel().tolist()), np.uint8)
+        pixels = torch.from_numpy(np.ascontiguousarray(obs, np.uint8))
+        images = pixels.view(-1, *self.obs_shape)
+        return images.contiguous(memory_format=torch.channels_last)  # this makes the backward pass twice as fast
+
+
+@dataclass(frozen=True)
+class ConvNetwork:
+    """Convolutions without padding, then dense layers; it takes bytes and scales them itself.
 
     θ is laid out layer by layer: filters ``[out, in, k, k]``, biases ``[out]``; weights ``[fan_in, fan_out]``, biases.
     """
@@ -42,14 +68,12 @@ class ConvPolicy:
     kernel_size: int
     stride: int
     hidden_sizes: tuple[int, ...]
-    dist: FactoredCategorical
+    n_outputs: int
     nonlinearity: str
-    input_map: InputMap
+    input_centre: float  # brightness that is mapped to 0
+    input_half_range: float  # brightness from there to what is mapped to 1
     output_norm: float  # of each output column of the initial weights
     hidden_norm: float  # of each filter and of each hidden column
-
-    chunk_size = CHUNK
-    dtype = torch.float32
 
     @cached_property
     def _shapes(self) -> list[tuple[int, ...]]:
@@ -59,7 +83,7 @@ class ConvPolicy:
         for n in self.filters:
             shapes += [(n, channels, self.kernel_size, self.kernel_size), (n,)]
             channels, rows, columns = n, *((side - self.kernel_size) // self.stride + 1 for side in (rows, columns))
-        sizes = (channels * rows * columns, *self.hidden_sizes, self.dist.n_params)
+        sizes = (channels * rows * columns, *self.hidden_sizes, self.n_outputs)
         for a, b in pairwise(sizes):
             shapes += [(a, b), (b,)]
         return shapes
@@ -83,22 +107,8 @@ class ConvPolicy:
             parts.append((w / norm * (self.output_norm if i == last else self.hidden_norm)).ravel())
         return torch.as_tensor(np.concatenate(parts), dtype=torch.float32)
 
-    def tensor(self, obs: NDArray[np.generic]) -> Tensor:
-        """Observations as bytes ``[n, channels, rows, columns]``, from such or from references to single frames."""
-        if obs.dtype == object:  # joined as bytes, at a twentieth of what np.stack takes
-            obs = np.frombuffer(bytearray().join(obs.ravel().tolist()), np.uint8)
-        pixels = torch.from_numpy(np.ascontiguousarray(obs, np.uint8))
-        images = pixels.view(-1, *self.obs_shape)
-        return images.contiguous(memory_format=torch.channels_last)  # in which convolutions go back twice as fast
-
-    @property
-    def _scale(self) -> tuple[float, float]:
-        """The brightness that is mapped to 0, and how far from there is mapped to 1."""
-        return float(self.input_map.centre[0]), float(self.input_map.half_range[0])
-
     def _scaled(self, pixels: Tensor) -> Tensor:
-        centre, half_range = self._scale
-        return pixels.float().sub_(centre).div_(half_range)
+        return pixels.float().sub_(self.input_centre).div_(self.input_half_range)
 
     @cached_property
     def _lengths(self) -> list[int]:
@@ -109,21 +119,22 @@ class ConvPolicy:
         pieces = [p.view(s) for p, s in zip(theta.split(self._lengths), self._shapes, strict=True)]
         return list(zip(pieces[::2], pieces[1::2], strict=True))
 
-    def params(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """θ ``[D]`` on bytes ``[m, …]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, …]`` -> ``[Q, P]``, row by row."""
-        if theta.dim() > 1:
-            each = [self.params(row, image[None]) for row, image in zip(theta, obs, strict=True)]
-            return torch.cat(each) if each else theta.new_zeros(0, self.dist.n_params)
-        pieces = obs.split(at_a_time(self.chunk_size, theta.device))
+    def output(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """θ ``[D]`` on bytes ``[m, …]`` -> ``[m, n_out]``."""
+        pieces = inputs.split(at_a_time(CHUNK, theta.device))
         return torch.cat([self._forward(theta, piece.to(theta.device))[-1] for piece in pieces])
+
+    def output_by_row(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """θ ``[Q, D]`` on bytes ``[Q, …]`` -> ``[Q, n_out]``."""
+        each = [self.output(row, image[None]) for row, image in zip(theta, inputs, strict=True)]
+        return torch.cat(each) if each else theta.new_zeros(0, self.n_outputs)
 
     def _forward(self, theta: Tensor, pixels: Tensor) -> list[Tensor]:
         """Every layer's activations, the logits last."""
         f, _ = NONLINEARITIES[self.nonlinearity]
         (w, b), *layers = self._layers(theta)
-        centre, half_range = self._scale
-        w = w / half_range  # the first filters scale the pixels: there are fewer of them than of these
-        layers.insert(0, (w, b - centre * w.sum((1, 2, 3))))
+        w = w / self.input_half_range  # fold the scaling into the first filters: cheaper than scaling every pixel
+        layers.insert(0, (w, b - self.input_centre * w.sum((1, 2, 3))))
         x, activations = pixels.float(), []
         for i, (w, b) in enumerate(layers):
             x = conv2d(x, w, b, self.stride) if i < len(self.filters) else torch.addmm(b, x.flatten(1), w)
@@ -132,26 +143,21 @@ class ConvPolicy:
             activations.append(x)
         return activations
 
-    def acting(self, theta: Tensor) -> Acting | None:
-        """None: torch is the faster one for convolutions."""
-        return None
-
-    def linearize(self, theta: Tensor, obs: Tensor) -> Linearization:
-        """The policy on bytes ``[m, …]``, with J v and Jᵀ u on activations saved once."""
-        obs = obs.to(theta.device)
-        activations = self._forward(theta, obs)
+    def linearize(self, theta: Tensor, inputs: Tensor) -> Linearization:
+        """The network on bytes ``[m, …]``, with J v and Jᵀ u on activations saved once."""
+        activations = self._forward(theta, inputs)
         layers = self._layers(theta)
         slope = TIMES_SLOPE[self.nonlinearity]
         n_conv = len(self.filters)
 
-        def inputs(i: int) -> Tensor:
-            x = activations[i - 1] if i else self._scaled(obs)
+        def seen(i: int) -> Tensor:
+            x = activations[i - 1] if i else self._scaled(inputs)
             return x if i < n_conv else x.flatten(1)
 
         def jvp(v: Tensor) -> Tensor:
             tangent = None
             for i, ((w, _), (dw, db)) in enumerate(zip(layers, self._layers(v), strict=True)):
-                x = inputs(i)
+                x = seen(i)
                 if i < n_conv:
                     out = conv2d(x, dw, db, self.stride)
                     if tangent is not None:
@@ -167,7 +173,7 @@ class ConvPolicy:
         def vjp(u: Tensor) -> Tensor:
             result, delta = torch.empty_like(theta), u
             for i, (w_out, b_out) in reversed(list(enumerate(self._layers(result)))):
-                x, w = inputs(i), layers[i][0]
+                x, w = seen(i), layers[i][0]
                 if i < n_conv:
                     back, dw, db = self._backward(delta.view(activations[i].shape), x, w, i > 0)
                 else:
@@ -181,7 +187,7 @@ class ConvPolicy:
         return Linearization(activations[-1], jvp, vjp)
 
     def _backward(self, delta: Tensor, x: Tensor, w: Tensor, to_input: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """What a convolution's output gradient is in its input (where asked for), its filters and its biases."""
+        """The gradient of a convolution in its input (if asked for), its filters and its biases."""
         delta = delta.contiguous(memory_format=torch.channels_last)
         stride, none, one = [self.stride] * 2, [0, 0], [1, 1]
         wanted = [to_input, True, True]
@@ -219,11 +225,11 @@ class Conv:
         if not abs(self.input_centre) < inf:
             raise ConfigError(f"policy.input_centre={self.input_centre} must be a finite number")
 
-    def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> ConvPolicy:
+    def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> NetworkPolicy:
         """The policy for images of this shape and this action space."""
         if len(obs_shape) != 3:
             raise ConfigError(
-                f"policy=atari sees images, and this task's observation has the shape {list(obs_shape)}; use policy=mlp"
+                f"policy=atari needs images, and this task's have the shape {list(obs_shape)}; use policy=mlp"
             )
         if actions.factors is None:
             raise ConfigError("policy=atari chooses among discrete actions, and this task's are continuous")
@@ -235,15 +241,18 @@ class Conv:
                     f"for so many convolutions of {self.kernel_size} × {self.kernel_size}"
                 )
             smallest = tuple((side - self.kernel_size) // self.stride + 1 for side in smallest)
-        return ConvPolicy(
+        dist = distribution_for(actions)
+        network = ConvNetwork(
             obs_shape,
             self.filters,
             self.kernel_size,
             self.stride,
             self.hidden_sizes,
-            FactoredCategorical(actions.factors),
+            dist.n_params,
             self.nonlinearity,
-            InputMap(np.array([self.input_centre]), np.array([self.input_half_range])),
+            self.input_centre,
+            self.input_half_range,
             self.output_norm,
             self.hidden_norm,
         )
+        return NetworkPolicy(network, dist, Pixels(obs_shape), chunk_size=CHUNK)

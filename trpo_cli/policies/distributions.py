@@ -16,7 +16,6 @@ from torch import Tensor
 
 from trpo_cli.sims.base import ActionSpace
 
-
 Array = NDArray[Any]
 
 

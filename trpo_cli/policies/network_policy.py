@@ -37,14 +37,13 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class ScaledInputs:
-    """Real-valued observations: an affine map, then a clip to plus or minus ``clip``."""
+    """Real-valued observations, mapped and in the network's precision."""
 
     dtype: torch.dtype
-    clip: float = inf
     input_map: InputMap = InputMap()  # noqa: RUF009 - a frozen value
 
     def with_map(self, input_map: InputMap) -> "ScaledInputs":
-        """The same with another map; the clip stays."""
+        """The same with another map."""
         return replace(self, input_map=input_map)
 
     @cached_property
@@ -58,13 +57,15 @@ class ScaledInputs:
         """Observations ``[..., O]`` as a tensor."""
         shift, scale = self._affine
         x = torch.addcmul(shift, torch.from_numpy(obs).to(self.dtype), scale)
-        return x if self.clip == inf else x.clamp_(-self.clip, self.clip)
+        clip = self.input_map.clip
+        return x if clip == inf else x.clamp_(-clip, clip)
 
     def array(self, obs: Array) -> Array:
         """Observations ``[n, O]`` as an array."""
         shift, scale = (m.numpy() for m in self._affine)
         x = obs * scale + shift
-        return x if self.clip == inf else np.minimum(np.maximum(x, -self.clip), self.clip)
+        clip = self.input_map.clip
+        return x if clip == inf else np.minimum(np.maximum(x, -clip), clip)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def run_episodes(
     draw: Draw,
     lanes: range,
     keep: Keep = "decisions",
-    purposes: Purposes = Purposes(),  # noqa: B008 - a frozen value
+    purposes: Purposes = Purposes(),
 ) -> Rollout:
     """Whole episodes, one per lane number, from the simulator's own initial states."""
     sim, parts = task.sim, []
@@ -96,9 +96,7 @@ def first_until(lengths: Sequence[int], budget: int) -> int:
     return min(reached, len(lengths))
 
 
-def policy_noise(
-    dist: Distribution, draw: Draw, purpose: str, lanes: range, n_steps: int
-) -> NDArray[np.float32]:
+def policy_noise(dist: Distribution, draw: Draw, purpose: str, lanes: range, n_steps: int) -> NDArray[np.float32]:
     """The noise of each lane's action choices, ``[T, n, Z]``."""
     noise = np.empty((n_steps, len(lanes), dist.action_size), np.float32)
     for i, rng in enumerate(draw.generators(purpose, lanes)):

@@ -1,7 +1,7 @@
 """One random generator per purpose, iteration and lane.
 
-A lane's random numbers depend on (seed, purpose, iteration, lane) only. They do not depend on what ran before, so a resumed
-run equals an uninterrupted one. They do not depend on how many workers share the lanes either.
+A lane's random numbers depend on (seed, purpose, iteration, lane) only. They do not depend on what ran before, so a
+resumed run equals an uninterrupted one. They do not depend on how many workers share the lanes either.
 """
 
 from collections.abc import Iterable

@@ -111,7 +111,7 @@ def rollout(
     numbers = np.arange(n) if lanes is None else np.arange(lanes.start, lanes.stop)
     running = np.arange(n)  # columns of the lanes that have not ended
     rewards, lengths = np.zeros((n_steps, n)), np.zeros(n, np.intp)
-    terminated, truncated = np.zeros(n, bool), np.zeros(n, bool)
+    terminated = np.zeros(n, bool)
     kept: list[tuple[Any, ...]] = []  # rows of the packed arrays, in the order of PACKED
     obs = _observe(sim, states)
     final_obs = np.zeros_like(obs)
@@ -138,16 +138,14 @@ def rollout(
         obs = _observe(sim, states)
     lengths[running] = t
     final_obs[running] = obs
-    truncated = ~terminated
     if not np.abs(rewards[:t]).max(initial=0) < LARGEST_REWARD:  # false for NaN
         raise RunError(
-            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be used for "
-            "training"
+            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be trained on"
         )
     if not kept:  # no lane, or nothing to keep: empty columns of the right widths
         nothing, empty = obs[:0], np.zeros(0, np.intp)
         kept.append((nothing, *act(nothing, empty, noise[0, :0]), states[:0], empty, empty))
-    packed = dict(zip(PACKED, (np.concatenate(c) for c in zip(*kept, strict=True)), strict=True))
+    packed: dict[str, Any] = dict(zip(PACKED, (np.concatenate(c) for c in zip(*kept, strict=True)), strict=True))
     if keep != "states":
         packed["states"] = None
     return Rollout(
@@ -155,7 +153,7 @@ def rollout(
         rewards=rewards[:t],
         lengths=lengths,
         terminated=terminated,
-        truncated=truncated,
+        truncated=~terminated,
         final_obs=final_obs,
         **packed,
     )
@@ -166,7 +164,7 @@ def _observe(sim: Simulator, states: NDArray[np.generic]) -> NDArray[np.generic]
     obs = sim.observe(states)
     if obs.dtype.kind == "f" and not np.isfinite(obs).all():
         raise RunError(
-            "the simulator returned an observation that contains NaN or inf; the environment cannot be used for training"
+            "the simulator returned an observation that contains NaN or inf; the environment cannot be trained on"
         )
     return obs
 

@@ -12,10 +12,11 @@ from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.base import ROUNDING, require
 from trpo_cli.samplers.batch import Batch, Paths
-from trpo_cli.samplers.episodes import Stats, episode_stats, run_budget, run_paths
+from trpo_cli.samplers.episodes import Budget, Stats, episode_stats, run_budget, run_episodes
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.returns import discounted_sums
-from trpo_cli.samplers.rollout import Rollout
-from trpo_cli.sims.base import Simulator
+from trpo_cli.samplers.rollout import PolicyActor, Rollout
+from trpo_cli.sims.base import Simulator, Task
 
 FEW_PATHS = 5  # with fewer paths alive the baseline keeps its last value (authors' code)
 
@@ -69,9 +70,7 @@ class SinglePath:
         stats["collect/sim_steps"] += dropped
         return batch, stats
 
-    def paths(
-        self, task: Task, actor: PolicyActor, draw: Draw, group: Group, hint: float = nan
-    ) -> tuple[Rollout, int]:
+    def paths(self, task: Task, actor: PolicyActor, draw: Draw, group: Group, hint: float = nan) -> tuple[Rollout, int]:
         """This worker's share of the batch's episodes, and the steps that all workers simulated and dropped."""
         least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
         if self.steps_per_iteration is None:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy, chunks
-from trpo_cli.policies.distributions import FactoredCategorical
+from trpo_cli.policies.distributions import Distribution
 from trpo_cli.samplers.base import ROUNDING, require
 from trpo_cli.samplers.batch import Batch
-from trpo_cli.samplers.episodes import Stats, episode_stats, policy_noise, run_budget, run_paths
-from trpo_cli.samplers.randomness import generator, generators
+from trpo_cli.samplers.episodes import Budget, Stats, episode_stats, policy_noise, run_budget, run_episodes
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, Rollout, rollout
-from trpo_cli.sims.base import Discrete, Simulator
+from trpo_cli.sims.base import Copyable, Simulator, Task
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class Vine:
         finite = sim.action_space.factors is not None
         require(finite or self.proposal == "policy", "proposal", self.proposal, "policy for continuous actions")
         require(
-            finite or self.estimator != "all_actions", "estimator", self.estimator, "self_normalised for continuous actions"
+            finite or self.estimator != "all_actions",
+            "estimator",
+            self.estimator,
+            "self_normalised for continuous actions",
         )
 
     def _enumerates(self, dist: Distribution) -> bool:
@@ -143,9 +146,7 @@ class Vine:
         mine = group.share(n)
         return states[order[mine.start : mine.stop]], mine
 
-    def tried_actions(
-        self, dist: Distribution, old: Tensor, draw: Draw, mine: range
-    ) -> tuple[Tensor, Tensor]:
+    def tried_actions(self, dist: Distribution, old: Tensor, draw: Draw, mine: range) -> tuple[Tensor, Tensor]:
         """K actions per state ``[m, K, A]``, and the log-probability of each under q ``[m, K]``."""
         if self._enumerates(dist):
             actions = torch.from_numpy(dist.all_actions()).expand(len(old), -1, -1)

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,18 @@ import numpy as np
 import torch
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.optimizers.cem import Cem
-from trpo_cli.optimizers.cma import Cma
+from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import exact_convolutions, model
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.conv import Conv
-from trpo_cli.policies.mlp import Mlp
+from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display
 from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
-from trpo_cli.samplers.input_range import Network, input_map, mapped
-from trpo_cli.sims.base import Simulator
-from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
-from trpo_cli.training.loop import Progress, train
+from trpo_cli.sims.base import Task
+from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row
+from trpo_cli.training.loop import Schedule, train
+from trpo_cli.training.state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -36,96 +34,108 @@ class Plan:
     config: dict[str, Any]
     identity: dict[str, Any]  # what decides the rows of the run; another one's directory is refused
     options: dict[str, str]  # the one chosen for each group
-    sim: Simulator
-    network: Mlp | Conv
-    policy: Network  # its inputs not yet mapped
+    task: Task
+    policy: Policy
     sampler: Sampler
-    optimizer: Any  # an Optimizer or a Search
+    optimizer: Optimizer | Search
     device: str  # that updates are computed on
     seed: int
-    iterations: int
-    checkpoint_every: int
+    schedule: Schedule
 
-    def algorithm(self, policy: Network) -> Algorithm:
-        """The loop's body with this policy."""
-        if isinstance(self.optimizer, Cem | Cma):
-            return PopulationSearch(self.sim, policy, self.optimizer, self.config["task"]["step_limit"], self.seed)
-        return PolicyUpdate(self.sim, policy, self.sampler, self.optimizer, self.seed)
+    @property
+    def algorithm(self) -> Algorithm:
+        """The loop's body."""
+        if isinstance(self.optimizer, Search):
+            return PopulationSearch(self.task, self.policy, self.optimizer, self.seed)
+        return PolicyUpdate(self.task, self.policy, self.sampler, self.optimizer, self.seed)
 
 
-def execute(plan: Plan, group: Group, asked: Callable[[], int]) -> int:
+@dataclass(frozen=True)
+class Refused:
+    """What the leader tells the other workers instead of a state to start from."""
+
+    status: int  # to end with
+
+
+Asked = Callable[[], int]  # the number of the signal that asked for a stop, 0 while there is none
+
+
+def execute(plan: Plan, group: Group, asked: Asked) -> int:
     """Train in this worker; the leader opens, writes and ends the run directory. Returns the exit status.
 
-    asked: the number of the signal that asked for a stop, 0 while there is none
-    0: finished. 128 + n: stopped in order by signal n, the last state saved. Else: refused by the leader.
+    0: finished. 128 + n: stopped in order by signal n, the last state saved. Anything else: refused by the leader.
     """
     torch.set_num_threads(1)
     exact_convolutions()
-    if not group.leads:
-        start: Progress | int = group.from_leader(0)
-        if isinstance(start, int):
-            return start
-        return _status(_train(plan, start, group, None, asked), plan, asked)
-    with _refusals_told(group):
-        log = _open(plan, group)
-    with log:
-        return _lead(plan, group, log, asked)
+    if group.leads:
+        with _telling_refusals(group):
+            log = _open(plan, group)
+        with log:
+            return _lead(plan, group, log, asked)
+    start: TrainingState | Refused = group.from_leader(Refused(0))
+    if isinstance(start, Refused):
+        return start.status
+    return _status(_train(plan, start, group, None, asked), plan, asked)
 
 
 @contextmanager
-def _refusals_told(group: Group) -> Iterator[None]:
-    """Tell the other workers, which wait for a start, the exit status where the leader cannot give one."""
+def _telling_refusals(group: Group) -> Iterator[None]:
+    """If the leader fails, tell the exit status to the other workers, which wait for a state to start from."""
     try:
         yield
     except BaseException as error:
-        group.from_leader(2 if isinstance(error, ConfigError) else 1)
+        group.from_leader(Refused(2 if isinstance(error, ConfigError) else 1))
         raise
 
 
-def _status(progress: Progress, plan: Plan, asked: Callable[[], int]) -> int:
-    return 0 if progress.iteration >= plan.iterations else 128 + (asked() or signal.SIGTERM)
+def _status(state: TrainingState, plan: Plan, asked: Asked) -> int:
+    return 0 if state.iteration >= plan.schedule.iterations else 128 + (asked() or signal.SIGTERM)
 
 
 def _open(plan: Plan, group: Group) -> RunLog:
+    sim = plan.task.sim
     info = run_info() | {
         "command": plan.command,
         "options": plan.options,
         "workers": group.size,
         "device": model(plan.device),
         "n_parameters": plan.policy.n_parameters,
-        "obs_dim": int(np.prod(plan.sim.obs_shape)),
-        "state_dim": plan.sim.n_state,
-        "action_dim": plan.sim.action_space.size,
+        "obs_dim": int(np.prod(sim.obs_shape)),
+        "state_dim": sim.n_state,
+        "action_dim": sim.action_space.size,
     }
     return RunLog.open(plan.directory, plan.config, plan.identity, info)
 
 
-def _lead(plan: Plan, group: Group, log: RunLog, asked: Callable[[], int]) -> int:
+def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     """The leader's part of a run: find where it stands, train on, and say how it went."""
-    done = log.finished
-    if done is not None and done["iterations"] >= plan.iterations:
-        group.from_leader(0)
+    iterations = plan.schedule.iterations
+    with _telling_refusals(group):
+        done = log.finished
+        if done is None or done["iterations"] < iterations:
+            saved = log.resume()
+            state = plan.algorithm.initial() if saved is None else TrainingState.from_dict(saved)
+    if done is not None and done["iterations"] >= iterations:
+        group.from_leader(Refused(0))
         print(f"{log.directory} is finished ({done['iterations']} iterations, score {done['score']:.4g}).")
         print(_where_to_look(log.directory))
         return 0
-    with _refusals_told(group):
-        progress = _progress(log.resume(), plan)
-    group.from_leader(progress)
-    with Display(plan.iterations, progress.iteration, _title(plan, group)) as display:
+    group.from_leader(state)
+    with Display(iterations, state.iteration, _title(plan, group)) as display:
         for message in log.messages:
             display.message(message)
-        if progress.iteration:
-            display.message(f"resuming after iteration {progress.iteration - 1}")
+        if state.iteration:
+            display.message(f"resuming after iteration {state.iteration - 1}")
         recorder = _Recorder(log, display)
-        progress = _train(plan, progress, group, recorder, asked)
-    if progress.iteration < plan.iterations:
-        print(f"Stopped after {progress.iteration} of {plan.iterations} iterations; the same command resumes.")
-        return _status(progress, plan, asked)
+        state = _train(plan, state, group, recorder, asked)
+    if state.iteration < iterations:
+        print(f"Stopped after {state.iteration} of {iterations} iterations; the same command resumes.")
+        return _status(state, plan, asked)
     log.finish(
-        {"iterations": progress.iteration, "sim_steps_total": progress.sim_steps_total, "time_s": progress.time_s}
+        {"iterations": state.iteration, "sim_steps_total": state.sim_steps_total, "time_s": state.time_s}
         | {"score": recorder.score}
     )
-    print(f"Finished: {log.directory}, score {recorder.score:.4g} after {progress.time_s:.0f} s of training.")
+    print(f"Finished: {log.directory}, score {recorder.score:.4g} after {state.time_s:.0f} s of training.")
     print(_where_to_look(log.directory))
     return 0
 
@@ -138,45 +148,14 @@ def _title(plan: Plan, group: Group) -> str:
     return f"{plan.directory} ({group.size} worker{'s' if group.size > 1 else ''})"
 
 
-def _progress(checkpoint: State | None, plan: Plan) -> Progress:
-    """Where the run stands: the checkpoint's place, or before iteration 0 with the input map measured."""
-    if checkpoint is not None:
-        return Progress(
-            checkpoint["iteration"], checkpoint["sim_steps_total"], checkpoint["time_s"], checkpoint["state"]
-        )
-    measured = input_map(plan.network, plan.sim, plan.policy, plan.seed, plan.config["task"]["step_limit"])
-    centre, half_range = (torch.from_numpy(np.array(x)) for x in (measured.centre, measured.half_range))
-    state = {"input_centre": centre, "input_half_range": half_range}
-    policy = replace(plan.policy, input_map=measured)
-    return Progress(0, 0, 0.0, state | plan.algorithm(policy).initial())
-
-
-def _train(
-    plan: Plan, progress: Progress, group: Group, recorder: "_Recorder | None", asked: Callable[[], int]
-) -> Progress:
-    """The loop, with the policy's input map taken out of the state and kept beside it."""
-    inputs = {key: progress.state[key] for key in ("input_centre", "input_half_range")}
-    policy = mapped(plan.policy, inputs["input_centre"].numpy(), inputs["input_half_range"].numpy())
-    state = {key: value for key, value in progress.state.items() if key not in inputs}
-    state["theta"] = state["theta"].to(plan.device)
-    if recorder is not None:
-        recorder.constants = inputs
-    return train(
-        plan.algorithm(policy),
-        replace(progress, state=state),
-        plan.iterations,
-        plan.checkpoint_every,
-        group,
-        recorder,
-        lambda: asked() != 0,
-    )
+def _train(plan: Plan, state: TrainingState, group: Group, recorder: "_Recorder | None", asked: Asked) -> TrainingState:
+    return train(plan.algorithm, state.to(plan.device), plan.schedule, group, recorder, lambda: asked() != 0)
 
 
 class _Recorder:
-    """Rows to the run directory and the display, checkpoints to the run directory with the constants beside θ."""
+    """Rows to the run directory and the display, states to the run directory as checkpoints."""
 
     def __init__(self, log: RunLog, display: Display) -> None:
-        self.constants: State = {}
         self.score = log.last_row["collect/score"] if log.last_row else float("nan")
         self._log = log
         self._display = display
@@ -186,10 +165,5 @@ class _Recorder:
         self._display.update(row)
         self.score = float(row["collect/score"])
 
-    def save(self, checkpoint: State) -> None:
-        state = {key: _cpu(value) for key, value in checkpoint["state"].items()}
-        self._log.save(checkpoint | {"state": self.constants | state})
-
-
-def _cpu(value: Any) -> Any:
-    return value.cpu() if isinstance(value, torch.Tensor) else value
+    def save(self, state: TrainingState) -> None:
+        self._log.save(state.to_dict())

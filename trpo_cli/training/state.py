@@ -1,0 +1,62 @@
+"""Where a run stands between two iterations: one value, which a checkpoint is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import nan
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trpo_cli.optimizers.base import Arrays
+from trpo_cli.policies.base import InputMap
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that one iteration hands to the next. Nobody else knows the keys under which it is saved."""
+
+    theta: Tensor  # [D] the policy's parameters; of a search, what it would hand out
+    input_map: InputMap  # the policy's
+    search: Arrays | None = None  # of a derivative-free search
+    episode_length: float = nan  # steps of the last batch's mean episode; NaN before the first
+    iteration: int = 0  # the next one
+    sim_steps_total: int = 0  # environment steps simulated so far
+    time_s: float = 0.0  # seconds spent iterating so far
+
+    def to(self, device: str | torch.device) -> Self:
+        """The state with the parameters that updates change on ``device``."""
+        return replace(self, theta=self.theta.to(device))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and numbers by name, on the processor, as a checkpoint holds them."""
+        saved: dict[str, Any] = {
+            "theta": self.theta.cpu(),
+            "input_map": {
+                "centre": torch.from_numpy(np.array(self.input_map.centre)),
+                "half_range": torch.from_numpy(np.array(self.input_map.half_range)),
+                "clip": self.input_map.clip,
+            },
+            "episode_length": self.episode_length,
+            "iteration": self.iteration,
+            "sim_steps_total": self.sim_steps_total,
+            "time_s": self.time_s,
+        }
+        if self.search is not None:
+            saved["search"] = {key: torch.as_tensor(np.asarray(value)) for key, value in self.search.items()}
+        return saved
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """The state that ``to_dict`` saved."""
+        inputs, search = saved["input_map"], saved.get("search")
+        return cls(
+            theta=saved["theta"],
+            input_map=InputMap(inputs["centre"].numpy(), inputs["half_range"].numpy(), inputs["clip"]),
+            search=None if search is None else {key: value.numpy() for key, value in search.items()},
+            episode_length=saved["episode_length"],
+            iteration=saved["iteration"],
+            sim_steps_total=saved["sim_steps_total"],
+            time_s=saved["time_s"],
+        )
