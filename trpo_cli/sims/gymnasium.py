@@ -1,10 +1,12 @@
 """Any registered Gymnasium environment as a batch of states.
 
-Such an environment is an object with memory, and a state here is a value: the seed of the episode's reset and the
-actions since. The last state of an episode owns the living environment, which its step takes on from where it is, so
-single paths copy nothing. To step a state that was gone on from, its episode is lived again (from the reset, or from a
-copy kept on the way) and then copied for each branch of the vine. Both give the same numbers in an environment that
-depends on its seed and its actions alone, as Gymnasium asks of it; a vine first sees whether that holds here.
+A Gymnasium environment is an object with memory. A state here is a value: the seed of the episode's reset, and the
+actions since then. The newest state of an episode holds the real environment object; stepping it just calls env.step.
+To step an older state, the episode is replayed from the reset (or from a saved copy). Single paths step only newest
+states, so they never copy or replay anything. The vine steps older states, and copies one environment per branch.
+
+Stepping and replaying give the same numbers if the environment depends only on its seed and its actions, as Gymnasium
+demands. Before the vine starts, `Gymnasium.require_copies` checks whether this is so.
 """
 
 import copy
@@ -18,31 +20,45 @@ from typing import Any
 from weakref import finalize
 
 import numpy as np
-from gymnasium import Env, Space, spaces
+from gymnasium import Env, Space
 from gymnasium.envs.registration import EnvSpec, make, spec
 from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.sims.base import ActionSpace, Continuous, Discrete, Step
+from trpo_cli.sims.base import ActionSpace, Step
+from trpo_cli.sims.gymnasium_spaces import (
+    ACTIONS,
+    OBSERVATIONS,
+    action_space,
+    arbitrary_actions,
+    flat_observation,
+    is_usable,
+    n_inputs,
+    native_actions,
+)
 
-MAX_LANES = 256  # environments at work at a time
-TRIED_STEPS = 20  # of an environment and its copy, to compare them
+MAX_LANES = 256  # environments that are used at the same time
+TRIED_STEPS = 20  # steps for which an environment and its copy are compared
 
-NOT_THE_ENVIRONMENTS = {"max_episode_steps": "set task.step_limit=… instead", "render_mode": "training draws nothing"}
+# Arguments of gymnasium.make that are not arguments of the environment, and what to do instead.
+NOT_ARGUMENTS = {
+    "max_episode_steps": "set task.step_limit=… instead",
+    "render_mode": "leave it out, because training draws nothing",
+}
 
 
 @dataclass(eq=False)
 class Episode:
-    """What led to the states of one lane; it only ever grows."""
+    """What led to the states of one lane. It only ever grows."""
 
     seed: int  # of the reset
-    actions: list[Any]  # taken since, in the environment's own form
-    env: Env | None = None  # as it is after all of ``actions``; None where it has to be lived again
-    copies: dict[int, Env] = field(default_factory=dict)  # number of actions: the environment after them, never stepped
+    actions: list[Any]  # taken since the reset, in the environment's own form
+    env: Env | None = None  # the environment after all of ``actions``; None: the episode has to be replayed
+    copies: dict[int, Env] = field(default_factory=dict)  # number of actions -> the environment after them; not stepped
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Episode, (self.seed, self.actions)  # environments stay in their process
+        return Episode, (self.seed, self.actions)  # an environment cannot leave its process
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,63 +75,65 @@ States = NDArray[Any]  # `[n]` of `State`
 
 @dataclass(frozen=True)
 class Gymnasium:
-    """The environment that ``gymnasium.make(id, **kwargs)`` makes, its time limit left to the rollout.
+    """The environment that ``gymnasium.make(id, **kwargs)`` makes, without its time limit: that is the rollout's.
 
-    Observations are flattened, discrete ones are one-hot; controls are clipped to the box. If the environment truncates
-    an episode by itself, `step` reports it as truncated, so that a value function estimates what would have followed.
-    If it reports a terminal state at the same step, the step is terminated only: nothing would have followed.
+    Observations are flattened, and discrete ones are one-hot. Controls are clipped to the box. If the environment
+    truncates an episode by itself, `step` reports it as truncated, so that a value function estimates what would have
+    followed. If the environment reports a terminal state at the same step, the step is terminated only: nothing would
+    have followed.
 
     Raises:
-        ConfigError: there is no such environment, it cannot be run, or its spaces are of other kinds.
+        ConfigError: there is no such environment, it cannot be run, or its spaces are of kinds that cannot be used.
     """
 
     id: str  # as registered; package:Name-v0 imports the package first
-    kwargs: dict[str, Any] | None  # of the environment's constructor
+    kwargs: dict[str, Any] | None  # arguments of the environment's constructor
 
     def __post_init__(self) -> None:
-        for key, instead in NOT_THE_ENVIRONMENTS.items():
+        for key, instead in NOT_ARGUMENTS.items():
             if key in (self.kwargs or {}):
-                raise ConfigError(f"env.kwargs.{key} is not for the environment: {instead}")
-        _ = self._spaces  # which tries the environment
+                raise ConfigError(f"env.kwargs.{key} is not an argument of the environment: {instead}")
+        self._require_usable()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), astuple(self)  # environments stay in their process
+        return type(self), astuple(self)  # an environment cannot leave its process
 
     @property
     def step_limit(self) -> int | None:
-        """Steps of an episode that the environment was registered with; None where it was not."""
+        """The limit on the steps of an episode that the environment was registered with; None: it has no limit."""
         return self._spec.max_episode_steps
 
     @cached_property
     def obs_shape(self) -> tuple[int, ...]:
         """One flat observation."""
-        seen = self._spaces[0]
-        return (int(seen.n) if isinstance(seen, spaces.Discrete) else int(np.prod(seen.shape)),)  # type: ignore[arg-type]
+        return (n_inputs(self._spaces[0]),)
 
     @property
     def max_lanes(self) -> int:
-        """Every lane has an environment to itself."""
+        """Each lane has its own environment."""
         return MAX_LANES
 
     @property
     def n_state(self) -> int:
-        """That of the observation: the state itself is not known."""
+        """Dimension of the observation; the state itself is not known."""
         return self.obs_shape[0]
 
     @cached_property
     def action_space(self) -> ActionSpace:
-        """The box, flat, or the options of each factor."""
-        return _controls(self._spaces[1])
+        """The box, flat, or the number of options of each factor."""
+        return action_space(self._spaces[1])
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> States:
-        """First states `[n]`, lane i by a reset with a seed from ``rngs[i]``."""
+        """First states `[n]`; lane i is reset with a seed from ``rngs[i]``."""
         first = np.empty(len(rngs), object)
         for i, rng in enumerate(rngs):
-            seed, env = int(rng.integers(2**31)), self._spare()
+            seed, env = int(rng.integers(2**31)), self._take_from_pool()
             obs, _ = env.reset(seed=seed)
             episode = Episode(seed, [], env)
-            finalize(episode, self._unused.append, env).atexit = False  # making one may take longer than an episode
-            first[i] = State(episode, 0, self._seen(obs))
+            # When nobody holds the episode any more, its environment goes back to the pool. Making a new one may take
+            # longer than an episode. At the end of the process there is no need to do this.
+            finalize(episode, self._pool.append, env).atexit = False
+            first[i] = State(episode, 0, flat_observation(self._spaces[0], obs))
         return first
 
     def observe(self, states: States) -> NDArray[np.float32]:
@@ -124,67 +142,60 @@ class Gymnasium:
 
     def step(self, states: States, actions: NDArray[Any]) -> Step:
         """One step of each lane's environment under ``actions`` `[n, A]`."""
-        n = len(states)
+        n, (observations, controls) = len(states), self._spaces
         after, rewards = np.empty(n, object), np.zeros(n)
         ended, cut = np.zeros(n, bool), np.zeros(n, bool)
-        for i, (state, action) in enumerate(zip(states, _native(self._spaces[1], actions), strict=True)):
+        for i, (state, action) in enumerate(zip(states, native_actions(controls, actions), strict=True)):
             episode = state.episode
             if episode.env is None or state.t < len(episode.actions):
                 episode = self._branch(state)
-            env, episode.env = episode.env, None  # should the step raise, nothing goes on from what it leaves
+            env, episode.env = episode.env, None  # if the step raises an exception, its environment is not used again
             obs, reward, terminated, truncated, _ = env.step(action)
             episode.actions.append(action)
             episode.env = env
-            after[i], rewards[i] = State(episode, state.t + 1, self._seen(obs)), reward
+            after[i], rewards[i] = State(episode, state.t + 1, flat_observation(observations, obs)), reward
             ended[i], cut[i] = terminated, truncated and not terminated
         return Step(after, rewards, ended, cut)
 
     def require_copies(self) -> None:
-        """Raise ConfigError unless a copy of the environment, and another that lived the same, do what it does."""
+        """Raise ConfigError unless the environment repeats itself after a reset, and its copy continues as it does."""
         needs = "sampler=vine needs an environment that can be copied; use sampler=single"
-        actions = list(_native(self._spaces[1], _arbitrary(self.action_space, 2 * TRIED_STEPS)))
+        actions = arbitrary_actions(self._spaces[1], 2 * TRIED_STEPS)
         before, after = actions[:TRIED_STEPS], actions[TRIED_STEPS:]
         with self._refusing("cannot be copied", f"; {needs}"):
-            env, other = self._made(), self._made()
-            same_life = _lived(env, before, seed=0) == _lived(other, before, seed=0)
+            env, other = self._make(), self._make()
+            repeats = _answers(env, before, seed=0) == _answers(other, before, seed=0)
             copied = _copy(env)
-            same_copy = _lived(copied, after) == _lived(env, after)  # in this order: they may share something
+            continues = _answers(copied, after) == _answers(env, after)  # the copy first: the two may share something
             env.close()
             other.close()
-        if not same_life:
+        if not repeats:
             raise ConfigError(
-                f"env.id={self.id} does not repeat itself after a reset with the same seed, as sampler=vine needs it; "
+                f"env.id={self.id} does not repeat itself after a reset with the same seed, which sampler=vine needs; "
                 "use sampler=single"
             )
-        if not same_copy:
-            raise ConfigError(f"env.id={self.id}: its copy does not do what it does; {needs}")
+        if not continues:
+            raise ConfigError(f"env.id={self.id}: a copy of it does not continue as the original does; {needs}")
 
     def _branch(self, state: State) -> Episode:
-        """An episode of its own that has come to ``state``."""
+        """A new episode that has come to ``state``, with an environment of its own."""
         past, t = state.episode, state.t
-        env = past.copies.pop(t) if t in past.copies else self._lived_again(past, t)
-        with suppress(Exception):  # one that cannot be copied, for whatever reason, can be lived again
+        env = past.copies.pop(t) if t in past.copies else self._replay(past, t)
+        with suppress(Exception):  # if it cannot be copied, for whatever reason, it can be replayed
             past.copies[t] = _copy(env)
         return Episode(past.seed, past.actions[:t], env)
 
-    def _lived_again(self, past: Episode, t: int) -> Env:
-        """The environment after the first ``t`` actions, from the last copy before them or from the reset."""
+    def _replay(self, past: Episode, t: int) -> Env:
+        """The environment after the first ``t`` actions, replayed from the last copy before them or from the reset."""
         start = max((known for known in past.copies if known < t), default=0)
         if start:
             env = _copy(past.copies[start])
         else:
-            env = self._spare()
+            env = self._take_from_pool()
             env.reset(seed=past.seed)
         for action in past.actions[start:t]:
             env.step(action)
         return env
-
-    def _seen(self, obs: Any) -> NDArray[np.float32]:
-        """An observation `[O]` for the policy, a copy: an environment may write into its own again."""
-        space = self._spaces[0]
-        if isinstance(space, spaces.Discrete):
-            return (np.arange(space.n) == obs - space.start).astype(np.float32)
-        return np.array(obs, np.float32).ravel()
 
     @cached_property
     def _spec(self) -> EnvSpec:
@@ -197,40 +208,46 @@ class Gymnasium:
 
     @cached_property
     def _spaces(self) -> tuple[Space, Space]:
-        """Of observations and of actions, from an environment that was made and stepped once."""
+        """The spaces of observations and of actions."""
         found = self._spec
         with self._refusing("cannot be run"):
             assert found.entry_point is not None, "it has no entry point"
-            env = self._made()
-            seen, taken = env.observation_space, env.action_space
-            for space, name, kinds in ((seen, "observations", OBSERVATIONS), (taken, "actions", ACTIONS)):
-                if not isinstance(space, kinds) or (isinstance(space, spaces.Box) and not np.prod(space.shape)):
-                    known = " or ".join(kind.__name__ for kind in kinds)
-                    raise ConfigError(
-                        f"env.id={self.id} has {name} of the kind {space}; only {known} can be used, so wrap it in a "
-                        "gymnasium wrapper that changes them and register that"
-                    )
-            _lived(env, list(_native(taken, _arbitrary(_controls(taken), 1))), seed=0)
+            env = self._make()
             env.close()
-        return seen, taken
+            return env.observation_space, env.action_space
+
+    def _require_usable(self) -> None:
+        """Raise ConfigError unless both spaces can be used and the environment can be reset and stepped."""
+        observations, actions = self._spaces
+        for space, name, kinds in ((observations, "observations", OBSERVATIONS), (actions, "actions", ACTIONS)):
+            if not is_usable(space, kinds):
+                known = " or ".join(kind.__name__ for kind in kinds)
+                raise ConfigError(
+                    f"env.id={self.id} has {name} of the kind {space}; only {known} can be used, so write a Gymnasium "
+                    "wrapper that converts them and register the wrapped environment"
+                )
+        with self._refusing("cannot be run"):
+            env = self._make()
+            _answers(env, arbitrary_actions(actions, 1), seed=0)
+            env.close()
 
     @cached_property
-    def _unused(self) -> list[Env]:
-        """Environments whose episodes nobody remembers."""
+    def _pool(self) -> list[Env]:
+        """Environments whose episodes nobody holds any more."""
         return []
 
-    def _spare(self) -> Env:
-        """An environment to be reset."""
-        return self._unused.pop() if self._unused else self._made()
+    def _take_from_pool(self) -> Env:
+        """An environment to be reset: from the pool, or a new one if the pool is empty."""
+        return self._pool.pop() if self._pool else self._make()
 
-    def _made(self) -> Env:
+    def _make(self) -> Env:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is a newer version, and the like
+            warnings.simplefilter("ignore")  # for example that there is a newer version
             return make(self._spec, max_episode_steps=-1, disable_env_checker=True, **(self.kwargs or {}))
 
     @contextmanager
     def _refusing(self, what: str, advice: str = "") -> Iterator[None]:
-        """Say in one sentence what Gymnasium or the environment raises."""
+        """Turn an exception of Gymnasium or of the environment into a ConfigError of one sentence."""
         try:
             yield
         except ConfigError:
@@ -240,50 +257,22 @@ class Gymnasium:
             raise ConfigError(f"env.id={self.id} {what} ({said}){advice}") from error
 
 
-OBSERVATIONS = (spaces.Box, spaces.Discrete)
-ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
-
-
-def _controls(space: Space) -> ActionSpace:
-    if isinstance(space, spaces.Box):
-        return Continuous(*(np.asarray(bound, np.float64).ravel() for bound in (space.low, space.high)))
-    n = space.n if isinstance(space, spaces.Discrete) else space.nvec  # type: ignore[attr-defined]
-    return Discrete(tuple(int(options) for options in np.ravel(n)))
-
-
-def _native(space: Space, actions: NDArray[Any]) -> Iterator[Any]:
-    """Each of ``actions`` `[n, A]` in the form that ``space`` has."""
-    if isinstance(space, spaces.Discrete):
-        return iter(actions[:, 0] + space.start)
-    if isinstance(space, spaces.Box):
-        actions = np.clip(actions, space.low.ravel(), space.high.ravel())
-        actions = np.rint(actions) if np.issubdtype(space.dtype, np.integer) else actions
-    else:
-        actions = actions + np.ravel(space.start)  # type: ignore[attr-defined]
-    return iter(actions.reshape(-1, *space.shape).astype(space.dtype))  # type: ignore[misc]
-
-
-def _arbitrary(space: ActionSpace, n: int) -> NDArray[Any]:
-    """``n`` actions `[n, A]` from all over the space."""
-    rng = np.random.default_rng(0)
-    if space.factors is None:
-        return space.controls(rng.uniform(-1, 1, (n, space.size)))
-    return rng.integers(space.factors, size=(n, space.size))
-
-
 def _copy(env: Env) -> Env:
-    """A copy that goes on as ``env`` would."""
+    """A copy of the environment that continues as ``env`` would."""
     base = env.unwrapped
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {}  # of copy.deepcopy: id of an object -> its copy
     if isinstance(base, EzPickle) and not hasattr(base, "__deepcopy__"):
-        # Its own way to be copied, meant for pickling, is to be made anew; MuJoCo's environments are of this kind.
+        # copy.deepcopy would call the constructor of an EzPickle again (Gymnasium's MuJoCo environments are of this
+        # kind): the result would be a new environment, and not a copy of this one in its present state. So make an
+        # empty object of the same class and copy every attribute into it. With the empty object in ``memo``, deepcopy
+        # uses it wherever a wrapper or an attribute refers to the original.
         memo[id(base)] = twin = object.__new__(type(base))
         vars(twin).update(copy.deepcopy(vars(base), memo))
     return copy.deepcopy(env, memo)
 
 
-def _lived(env: Env, actions: Sequence[Any], seed: int | None = None) -> list[Any]:
-    """What the environment answers to each of ``actions``, after a reset where a ``seed`` is given."""
+def _answers(env: Env, actions: Sequence[Any], seed: int | None = None) -> list[Any]:
+    """What the environment returns for each of ``actions``; with a ``seed``, it is reset first."""
     answers: list[Any] = []
     if seed is not None:
         answers.append(np.asarray(env.reset(seed=seed)[0]).tobytes())
