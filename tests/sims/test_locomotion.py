@@ -346,18 +346,18 @@ def test_half_cheetah_starts_with_normal_velocities():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frame_skip": 0}, r"env\.frame_skip=0 must be >= 1"),
-        ({"timestep": 0.0}, r"env\.timestep=0\.0 must be > 0 and finite \(null for"),
-        ({"timestep": math.nan}, r"env\.timestep=nan must be > 0 and finite"),
-        ({"velocity_of": "torso"}, r"env\.velocity_of=torso must be one of mass, root"),
-        ({"integrator": "rk45"}, r"env\.integrator=rk45 must be one of model, euler, rk4, implicit, implicitfast"),
-        ({"torque_limits": [50.0, -1.0, 9.0]}, r"env\.torque_limits=\[50\.0, -1\.0, 9\.0\] must be > 0 and finite"),
-        ({"control_cost": -1.0}, r"env\.control_cost=-1\.0 must be >= 0"),
-        ({"control_cost_unit": "force"}, r"env\.control_cost_unit=force must be one of torque, control"),
-        ({"model": "hoper.xml"}, r"env\.model=hoper\.xml must be one of .*hopper\.xml"),
+        ({"frame_skip": 0}, r"env\.frame_skip=0 must be >= 1$"),
+        ({"timestep": 0.0}, r"env\.timestep=0\.0 must be > 0 and finite \(null "),
+        ({"timestep": math.nan}, r"env\.timestep=nan must"),
+        ({"velocity_of": "torso"}, r"env\.velocity_of=torso must be one of mass, root$"),
+        ({"integrator": "rk45"}, r"env\.integrator=rk45 .*\bmodel, euler, rk4, implicit, implicitfast$"),
+        ({"torque_limits": [50.0, -1.0, 9.0]}, r"env\.torque_limits=\[50\.0, -1\.0, 9\.0\] must"),
+        ({"control_cost": -1.0}, r"env\.control_cost=-1\.0 must"),
+        ({"control_cost_unit": "force"}, r"env\.control_cost_unit=force .*\btorque, control$"),
+        ({"model": "hoper.xml"}, r"env\.model=hoper\.xml .*\bhopper\.xml"),
         ({"healthy_height": [2.0, 0.8]}, r"env\.healthy_height=\[2\.0, 0\.8\] must be \[low, high\]"),
-        ({"velocity_clip": math.nan}, r"env\.velocity_clip=nan must be > 0"),
-        ({"impact_cost": 1e-5}, r"env\.feet=\[\] must name"),
+        ({"velocity_clip": math.nan}, r"env\.velocity_clip=nan must .*\.inf"),
+        ({"impact_cost": 1e-5}, r"env\.feet=\[\] must .*env\.impact_cost=1e-05"),
     ],
 )
 def test_bad_numbers_are_refused_by_name(changes, message):
@@ -365,8 +365,8 @@ def test_bad_numbers_are_refused_by_name(changes, message):
         shipped("hopper", **changes)
 
 
-def test_torque_limits_want_one_number_a_joint():
-    with pytest.raises(ConfigError, match=r"env\.torque_limits=\[50\.0\] must hold 3 numbers, one for each joint"):
+def test_torque_limits_want_one_number_per_joint():
+    with pytest.raises(ConfigError, match=r"env\.torque_limits=\[50\.0\] must have 3 numbers"):
         shipped("hopper", torque_limits=[50.0]).reset([])
 
 

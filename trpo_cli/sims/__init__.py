@@ -1,1 +1,1 @@
-"""The simulators: pure functions of a batch of states (Section 8 of the paper); no tensor enters."""
+"""The simulators: pure functions of a batch of states (Section 8 of the paper); they use NumPy and no tensors."""

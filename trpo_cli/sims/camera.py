@@ -1,4 +1,4 @@
-"""Pictures of MuJoCo's states by its own renderer."""
+"""Pictures of MuJoCo's states, drawn by MuJoCo's own renderer."""
 
 from typing import TYPE_CHECKING
 
@@ -12,21 +12,18 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
 
-
-HEIGHT, WIDTH = 360, 480  # pixels; within MuJoCo's frame buffer of 480 x 640
-
-
+HEIGHT, WIDTH = 360, 480  # pixels; MuJoCo's frame buffer has 480 x 640
 NO_GL = (
-    "video= draws MuJoCo's bodies with OpenGL, which cannot be had here ({reason}); install EGL (Debian: "
-    "apt install libegl1 libgl1-mesa-dri), or libosmesa6 and set MUJOCO_GL=osmesa"
+    "video=… needs OpenGL to draw MuJoCo's bodies, and OpenGL does not work here ({reason}); install EGL (Debian: "
+    "apt install libegl1 libgl1-mesa-dri), or install libosmesa6 and set MUJOCO_GL=osmesa"
 )
 
 
 class MujocoCamera:
-    """Draws states of one model; it holds an OpenGL context, which is made once.
+    """Draws states of one model. It holds an OpenGL context, so make one camera and keep it.
 
     Raises:
-        ConfigError: there is no OpenGL to draw with.
+        ConfigError: OpenGL does not work on this machine.
     """
 
     def __init__(self, model: "mujoco.MjModel") -> None:
@@ -35,17 +32,17 @@ class MujocoCamera:
         self._model, self._data = model, mujoco.MjData(model)
         try:
             self._renderer = mujoco.Renderer(model, HEIGHT, WIDTH)
-        except Exception as error:  # each back end fails in its own way, AttributeError among them
+        except Exception as error:  # each back end raises its own kind of error, even AttributeError
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise ConfigError(NO_GL.format(reason=reason)) from error
         self._camera = "track" if any(model.camera(i).name == "track" for i in range(model.ncam)) else -1
         self._options = mujoco.MjvOption()
-        self._options.sitegroup[:] = 0  # the feet's touch sensors are no part of the body
+        self._options.sitegroup[:] = 0  # do not draw the touch sensors of the feet
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            self._renderer.scene.flags[flag] = 0  # without a graphics card they cost more than all the rest
+            self._renderer.scene.flags[flag] = 0  # without a graphics card these two take more time than all the rest
 
     def __call__(self, states: NDArray[np.float64]) -> Picture:
-        """Full-physics states ``[n, S]`` -> pictures ``[n, height, width, 3]``."""
+        """Pictures ``[n, height, width, 3]`` of full-physics states ``[n, S]``."""
         import mujoco
 
         pictures = np.empty((len(states), HEIGHT, WIDTH, 3), np.uint8)

@@ -1,8 +1,8 @@
 """The authors' continuous cart-pole (Section 8.1; Barto et al. 1983), vectorised in NumPy.
 
-The paper names the task only; its equations and constants are those of the authors' code. A state is
-``[x, velocity, angle, angular velocity]`` in m, m/s, rad, rad/s, and the observation is the state itself: scaling
-belongs to the policy.
+The paper gives only the name of the task; the equations and constants here are those of the authors' code. A state is
+``[x, velocity, angle, angular velocity]`` in m, m/s, rad, rad/s. The observation is the state itself; scaling it is the
+policy's business.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _MAY_BE_ZERO = {"gravity", "cart_friction", "pole_friction", "reset_range", "bal
 class CartPole:
     """A pole on a cart, pushed by a force of either sign.
 
-    Paper: the reward, its weights and the time step are not in the text; all follow the authors' code.
+    Paper: it does not give the reward, its weights and the time step; all of them follow the authors' code.
 
     Raises:
         ConfigError: a constant is out of its range.
@@ -31,16 +31,16 @@ class CartPole:
     gravity: float  # m/s²
     cart_mass: float  # kg
     pole_mass: float  # kg
-    pole_length: float  # m, the l of Barto's equations (half the pole)
-    cart_friction: float  # N, times the sign of the cart's velocity
-    pole_friction: float  # N m s, times the pole's angular velocity
-    dt: float  # s a control step
-    force_limit: float  # N, larger forces are clipped
-    position_limit: float  # m, |x| beyond it ends the episode
-    angle_limit: float  # rad, |angle| beyond it ends the episode
-    reset_range: float  # each coordinate starts uniformly in +- this
-    balance_reward: float  # reward of a step before costs
-    control_cost: float  # reward lost per N² of force
+    pole_length: float  # m, the l of Barto's equations: half the length of the pole
+    cart_friction: float  # N, multiplied by the sign of the cart's velocity
+    pole_friction: float  # N m s, multiplied by the pole's angular velocity
+    dt: float  # s per control step
+    force_limit: float  # N; larger forces are clipped
+    position_limit: float  # m; the episode ends if |x| is greater
+    angle_limit: float  # rad; the episode ends if |angle| is greater
+    reset_range: float  # each coordinate of the first state is uniform in +- this
+    balance_reward: float  # reward of a step before costs are subtracted
+    control_cost: float  # cost per N² of force
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -56,7 +56,7 @@ class CartPole:
 
     @property
     def max_lanes(self) -> int:
-        """No lane costs more than its noise."""
+        """A lane needs little memory beside its noise."""
         return MAX_LANES
 
     @property
@@ -82,9 +82,10 @@ class CartPole:
     def step(self, states: Floats, actions: Floats) -> Step:
         """One semi-implicit Euler step from ``states`` `[n, 4]` under forces ``actions`` `[n, 1]` in N.
 
-        Reward and ``terminated`` are those of the state the step starts from, as in the authors' code: the first
-        state outside the limits is still stepped once, for a reward of 0, and that step ends the episode. So an
-        episode is one step longer than its stay inside the limits, and a terminal state is absorbing with reward 0.
+        Reward and ``terminated`` belong to the state that the step starts from, as in the authors' code. The first
+        state outside the limits is still stepped once; this step has a reward of 0 and ends the episode. So an episode
+        is one step longer than the time inside the limits, and each further step from a terminal state has a reward of
+        0 as well.
         """
         position, velocity, angle, spin = states.T
         force = np.clip(actions[:, 0], -self.force_limit, self.force_limit)
@@ -98,14 +99,15 @@ class CartPole:
         return Step(new_states, np.where(terminated, 0.0, rewards), terminated)
 
     def render(self, states: Floats) -> NDArray[np.uint8]:
-        """Pictures `[n, height, width, 3]` of ``states`` `[n, 4]`: the cart on its track, whose ends are the limits."""
+        """Pictures `[n, height, width, 3]` of ``states`` `[n, 4]`: the cart on its track, with the limits as ends."""
         return np.array([cart_and_pole(s[0], s[2], self.pole_length, self.position_limit) for s in states])
 
     def _accelerations(self, velocity: Floats, angle: Floats, spin: Floats, force: Floats) -> tuple[Floats, Floats]:
-        """Accelerations of cart (m/s²) and pole (rad/s²), each `[n]`, to the letter of the authors' code.
+        """Accelerations of cart (m/s²) and pole (rad/s²), each `[n]`, exactly as in the authors' code.
 
-        With the angle measured from hanging, cos has the opposite sign of Barto et al.'s, but the angular acceleration
-        put into the cart's equation has not: the pole pushes the cart the wrong way. Kept, to be the authors' task.
+        The code measures the angle from the hanging position, so its cos has the opposite sign of Barto et al.'s. But
+        the angular acceleration in the cart's equation has the same sign as theirs: the pole pushes the cart in the
+        wrong direction. We keep this error, because it is part of the authors' task.
         """
         total_mass = self.cart_mass + self.pole_mass
         pole_moment = self.pole_mass * self.pole_length

@@ -1,42 +1,30 @@
 """Pictures of a cart with a pole, drawn in NumPy."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
 Picture = NDArray[np.uint8]  # [height, width, 3]
 
-
-HEIGHT, WIDTH = 360, 480  # pixels; within MuJoCo's frame buffer of 480 x 640
-
-
+HEIGHT, WIDTH = 360, 480  # pixels
 WHITE, INK, TRACK, CART, POLE = ((255, 255, 255), (60, 60, 60), (190, 190, 190), (70, 70, 80), (200, 100, 40))
-
-
-MARGIN = 1.25  # width of the cart-pole's picture, in widths of its track
-
-
-THICKNESS = 0.05  # m, half the pole's
-
-
-CART_SIZE = (0.25, 0.12)  # m, half width and half height
+MARGIN = 1.25  # width of the picture divided by the width of the track
+THICKNESS = 0.05  # m, half the thickness of the pole
+CART_SIZE = (0.25, 0.12)  # m, half width and half height of the cart
 
 
 def cart_and_pole(position: float, angle: float, pole_length: float, position_limit: float) -> Picture:
     """A cart at ``position`` (m) with its pole at ``angle`` (rad, from upright, to the right).
 
-    pole_length: half the pole, m. position_limit: m, marked on the track.
+    pole_length: half the length of the pole, in m. position_limit: in m; marked on the track.
     """
-    scale = WIDTH / (2 * MARGIN * position_limit)  # pixels a metre
+    scale = WIDTH / (2 * MARGIN * position_limit)  # pixels per metre
     picture = np.full((HEIGHT, WIDTH, 3), WHITE, np.uint8)
     ground = HEIGHT - 60.0
 
     def at(x: float, height: float) -> tuple[float, float]:
-        """Pixel of a place in metres, the axle of a cart in the middle at the origin."""
+        """Pixel of a place in metres. The origin is the axle of a cart in the middle of the track."""
         return WIDTH / 2 + scale * x, ground - scale * height
 
     _stroke(picture, at(-position_limit, 0), at(position_limit, 0), 1.5, TRACK)
@@ -51,7 +39,7 @@ def cart_and_pole(position: float, angle: float, pole_length: float, position_li
 
 
 def _stroke(picture: Picture, start: tuple[float, float], end: tuple[float, float], radius: float, colour: Any) -> None:
-    """Draw a line with round ends, its edge smooth, wherever it lies within the picture."""
+    """Draw a line with round ends and a smooth edge; what lies outside the picture is left out."""
     (x0, y0), (x1, y1) = start, end
     reach = radius + 1
     left, right = (int(np.clip(x, 0, WIDTH)) for x in (min(x0, x1) - reach, max(x0, x1) + reach + 1))

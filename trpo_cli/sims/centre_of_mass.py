@@ -1,4 +1,4 @@
-"""Where the centre of mass of a planar chain of bodies is, for a batch of positions at once."""
+"""The centre of mass of a planar chain of bodies, for a batch of positions at once."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ _HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
 
 
 class CentreOfMass:
-    """The centre of mass's x, less the first position (the root's x along its slide).
+    """The x of the centre of mass, minus the first position (the x of the root along its slide).
 
-    In a plane every body contributes a vector of fixed length that turns with the body, so the sum is linear in the
+    In a plane, each body contributes a vector of fixed length that turns with the body. So the sum is linear in the
     cosines and sines of the bodies' angles, and an angle is a sum of hinge positions. The coefficients are fitted to
-    MuJoCo's own centres of mass, which they meet to rounding.
+    MuJoCo's own centres of mass; the two agree to rounding.
 
     Raises:
-        ConfigError: the model does not move in a plane, its first position along x.
+        ConfigError: the model does not move in a plane, or its first position is not along x.
     """
 
     def __init__(self, model: Any, name: str) -> None:
@@ -32,11 +32,14 @@ class CentreOfMass:
         terms = self._terms(positions)
         self._coefficients = np.asarray(np.linalg.lstsq(terms, offsets, rcond=None)[0], dtype=np.float64)
         if np.abs(terms @ self._coefficients - offsets).max() > 1e-9:
-            raise ConfigError(f"env.velocity_of=mass needs a body that moves in a plane; {name} does not: use root")
+            raise ConfigError(
+                f"env.velocity_of=mass needs a body that moves in a plane; {name} does not: use env.velocity_of=root"
+            )
 
     def __call__(self, positions: Floats) -> Floats:
-        """Offsets `[n]` in m from the root, of ``positions`` `[n, nq]` in m and rad."""
-        offsets: Floats = (self._terms(positions) * self._coefficients).sum(axis=1)  # a lane's bits, whatever the batch
+        """Offsets `[n]` from the root in m, for ``positions`` `[n, nq]` in m and rad."""
+        # A sum of products instead of `@`, because a lane's result must not depend on the size of the batch.
+        offsets: Floats = (self._terms(positions) * self._coefficients).sum(axis=1)
         return offsets
 
     def _terms(self, positions: Floats) -> Floats:
@@ -46,7 +49,7 @@ class CentreOfMass:
 
 
 def _hinges(model: Any) -> NDArray[np.float64]:
-    """Which positions add up to a body's angle, and with which sign: `[bodies, nq]`, the group's row 0."""
+    """Which positions add up to a body's angle, and with which sign: `[bodies, nq]`. Row 0 is the ground."""
     hinges = np.zeros((model.nbody, model.nq))
     for body in range(1, model.nbody):
         hinges[body] = hinges[model.body_parentid[body]]

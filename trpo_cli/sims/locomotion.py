@@ -1,9 +1,9 @@
-"""Swimmers, hoppers, walkers and cheetahs (Section 8.1) on MuJoCo, a batch of states a call.
+"""Swimmers, hoppers, walkers and cheetahs (Section 8.1) on MuJoCo, a batch of states per call.
 
-One class serves the paper's tasks and Gymnasium's v5 tasks, on Gymnasium's own model files; the differences are
-numbers in YAML. A state is MuJoCo's full-physics vector ``[time, positions, velocities]``. Every step starts without a
-warm start of the contact solver, which makes it a function of state and control alone: a stored state restarts bit for
-bit, and a step differs from Gymnasium's, which has a warm start, by the solver's rounding (1e-13).
+One class serves the paper's tasks and Gymnasium's v5 tasks, with Gymnasium's own model files; the differences are
+numbers in YAML. A state is MuJoCo's full-physics vector ``[time, positions, velocities]``. The contact solver has no
+warm start, so a step depends only on state and control, and a stored state restarts bit for bit. Gymnasium's solver has
+a warm start; its steps differ from these by the solver's rounding (1e-13).
 """
 
 import math
@@ -27,38 +27,38 @@ _NOT_NEGATIVE = ("control_cost", "alive_bonus", "impact_cost", "excluded_positio
 
 @dataclass(frozen=True)
 class Locomotion:
-    """A planar body rewarded for moving along x: v_x - control cost - impact cost + bonus while healthy.
+    """A planar body. Its reward is v_x - control cost - impact cost + a bonus while it is healthy.
 
-    Healthy means height, angle and remaining state strictly within their ranges; the first unhealthy state ends the
-    episode and earns no bonus. A state that blows up (not finite, or beyond 1e6) ends the episode too: that lane keeps
-    the state it had and gets a reward of 0, so no later number is infected.
+    A state is healthy if height, angle and the remaining numbers lie strictly within their ranges. The first unhealthy
+    state ends the episode and earns no bonus. A state that blows up (it has NaN, or numbers beyond 1e6) ends the
+    episode too: the lane keeps the state that it had, and gets a reward of 0, so that later numbers stay finite.
 
-    Paper: v_x is the mean velocity over the control step, as in Gymnasium, and the centre of mass's, as in the authors'
-    code, not the root joint's; the models, time steps, torque limits and
-    initial states, which the paper does not give, are Gymnasium's unless the configuration says otherwise.
+    Paper: v_x is the mean velocity over the control step, as in Gymnasium. It is the velocity of the centre of mass, as
+    in the authors' code, and not of the root joint. The paper does not give the models, time steps, torque limits and
+    initial states; they are Gymnasium's unless the configuration says otherwise.
 
     Raises:
         ConfigError: a field is out of its range, or the model file or a foot geom does not exist.
     """
 
-    model: str  # file name among Gymnasium's MuJoCo assets
-    frame_skip: int  # simulator steps a control step
-    timestep: float | None  # s a simulator step; None: the model file's
+    model: str  # name of a file among Gymnasium's MuJoCo models
+    frame_skip: int  # simulator steps per control step
+    timestep: float | None  # s per simulator step; None: the model file's
     integrator: str  # "model": the model file's; or euler, rk4, implicit, implicitfast
-    torque_limits: list[float] | None  # N m at full control, one a joint; None: the model file's
+    torque_limits: list[float] | None  # N m at full control, one per joint; None: the model file's
     velocity_of: str  # "mass": v_x is the centre of mass's; "root": the root joint's, as in Gymnasium
-    control_cost: float  # reward lost per unit² of the sum of squared controls
+    control_cost: float  # cost per unit² of the sum of squared controls
     control_cost_unit: str  # "torque": clipped joint torque in N m; "control": the action as given, not clipped
-    alive_bonus: float  # reward of a step that ends healthy
+    alive_bonus: float  # reward of a step to a healthy state
     healthy_height: list[float]  # (low, high) of the second position, m
     healthy_angle: list[float]  # (low, high) of the third position, rad
-    healthy_state: list[float]  # (low, high) of every position and velocity but the first two positions
-    feet: list[str]  # geoms whose contact forces are penalised
-    impact_cost: float  # reward lost per N² of the feet's squared normal forces; 0 adds no sensors
-    excluded_positions: int  # leading positions the observation leaves out
-    velocity_clip: float  # observed velocities are clipped to +- this, m/s and rad/s
-    reset_noise: float  # half-width of the uniform noise on positions, scale of that on velocities
-    reset_velocity: str  # "uniform": half-width reset_noise; "normal": standard deviation reset_noise
+    healthy_state: list[float]  # (low, high) of every position and velocity except the first two positions
+    feet: list[str]  # geoms whose contact forces have a cost
+    impact_cost: float  # cost per N² of the feet's squared normal forces; 0: no sensors are added
+    excluded_positions: int  # how many of the first positions are left out of the observation
+    velocity_clip: float  # observed velocities are clipped to +- this, in m/s and rad/s
+    reset_noise: float  # half-width of the uniform noise on positions, and scale of the noise on velocities
+    reset_velocity: str  # noise on velocities; "uniform": of half-width reset_noise; "normal": of this deviation
 
     def __post_init__(self) -> None:
         _check_one_of("velocity_of", self.velocity_of, ("mass", "root"))
@@ -83,14 +83,14 @@ class Locomotion:
             if len(bounds) != 2 or not bounds[0] < bounds[1]:
                 raise ConfigError(f"env.{name}={list(bounds)} must be [low, high] with low < high")
         if self.impact_cost > 0 and not self.feet:
-            raise ConfigError(f"env.feet=[] must name the feet's geoms when env.impact_cost={self.impact_cost} > 0")
+            raise ConfigError(f"env.feet=[] must name the geoms of the feet if env.impact_cost={self.impact_cost} > 0")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), astuple(self)  # the engine holds C objects; a copy builds its own
+        return type(self), astuple(self)  # the engine holds C objects; each copy makes its own engine
 
     @property
     def max_lanes(self) -> int:
-        """No lane costs more than its noise."""
+        """A lane needs little memory beside its noise."""
         return MAX_LANES
 
     @property
@@ -100,7 +100,7 @@ class Locomotion:
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
-        """One observation: positions but the excluded ones, then velocities."""
+        """One observation: positions without the excluded ones, then velocities."""
         return (self.n_state - self.excluded_positions,)
 
     @cached_property
@@ -111,11 +111,11 @@ class Locomotion:
 
     @cached_property
     def dt(self) -> float:
-        """Seconds a control step."""
+        """Seconds per control step."""
         return float(self._engine.model.opt.timestep * self.frame_skip)
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Floats:
-        """First states `[n, S]`: the model's rest position plus noise, lane i drawn from ``rngs[i]``."""
+        """First states `[n, S]`: the model's rest position plus noise; lane i draws from ``rngs[i]``."""
         model = self._engine.model
         states = np.zeros((len(rngs), 1 + model.nq + model.nv))
         for state, rng in zip(states, rngs, strict=True):
@@ -135,7 +135,7 @@ class Locomotion:
         return observations
 
     def step(self, states: Floats, actions: Floats) -> Step:
-        """``frame_skip`` simulator steps from ``states`` `[n, S]` with ``actions`` `[n, A]` held."""
+        """``frame_skip`` simulator steps from ``states`` `[n, S]` with constant ``actions`` `[n, A]`."""
         if len(states) == 0:  # mujoco.rollout crashes on an empty batch
             return Step(np.copy(states), np.zeros(0), np.zeros(0, dtype=bool))
         controls = np.minimum(np.maximum(actions, self.action_space.low), self.action_space.high)
@@ -156,7 +156,7 @@ class Locomotion:
         return Step(new_states, rewards, lost | ~healthy)
 
     def render(self, states: Floats) -> NDArray[np.uint8]:
-        """Pictures `[n, height, width, 3]` of ``states`` `[n, S]`, the camera beside the body; needs OpenGL."""
+        """Pictures `[n, height, width, 3]` of ``states`` `[n, S]`, seen from beside the body; needs OpenGL."""
         return self._camera(states)
 
     @cached_property
@@ -186,7 +186,7 @@ class Locomotion:
 
     @cached_property
     def _healthy_box(self) -> tuple[Floats, Floats] | None:
-        """Bounds of every position and velocity but the first position, `[n_state - 1]` each; None without any."""
+        """Bounds of every number except the first position, `[n_state - 1]` each; None if there are no bounds."""
         low, high = (np.full(self.n_state - 1, bound) for bound in self.healthy_state)
         low[0], high[0] = self.healthy_height
         low[1], high[1] = max(low[1], self.healthy_angle[0]), min(high[1], self.healthy_angle[1])

@@ -1,4 +1,4 @@
-"""MuJoCo's side of a planar body: the compiled model, and a control step of a batch of states in one call."""
+"""MuJoCo's side of a planar body: it compiles the model, and makes a control step of a batch of states in one call."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,13 +21,14 @@ INTEGRATORS = {
     "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
 }
 
-# m, rad, m/s, rad/s: no stable body gets near it. MuJoCo gives up at accelerations of 1e10, which leave velocities of
-# this order behind, so its own test of positions and velocities (1e10 too) would come a step too late.
+# m, rad, m/s, rad/s: no stable body comes near this limit. MuJoCo gives up at accelerations of 1e10. These leave
+# velocities behind that are of the order of this limit. MuJoCo's own limit on positions and velocities is 1e10: its
+# test would come one step too late.
 _UNSTABLE = 1e6
 
 
 class ModelSettings(Protocol):
-    """What of a body's fields decides the model; `sims.locomotion.Locomotion` says what each means."""
+    """The settings of a body that decide its model; `sims.locomotion.Locomotion` explains each of them."""
 
     @property
     def model(self) -> str: ...
@@ -46,7 +47,7 @@ class ModelSettings(Protocol):
 
 
 class Engine:
-    """The C side of one simulator: model, scratch data and buffers. Nothing a step leaves here reaches the next one."""
+    """The C side of one simulator: model, scratch data and buffers. A step never depends on the steps before it."""
 
     def __init__(self, sim: ModelSettings) -> None:
         _silence_mujoco()
@@ -69,8 +70,8 @@ class Engine:
     def advance(self, states: Floats, controls: Floats) -> tuple[Floats, Floats]:
         """States `[n, S]` after the control step and the feet's normal forces `[n, frame_skip, feet]` in N during it.
 
-        The forces are those at the beginning of each simulator step (MuJoCo's sensors precede its integration); the
-        array is scratch, overwritten by the next call.
+        The forces are those at the beginning of each simulator step, because MuJoCo reads its sensors before it
+        integrates. The next call overwrites the array of forces.
         """
         n = len(states)
         if n > len(self._models):
@@ -91,7 +92,7 @@ class Engine:
 
 
 def _compile(sim: ModelSettings) -> Any:
-    """The model, with a touch sensor on each foot where impacts cost something."""
+    """The model, with a touch sensor on each foot if impacts have a cost."""
     spec = mujoco.MjSpec.from_file(str(assets() / sim.model))
     for name in sim.feet if sim.impact_cost > 0 else []:
         _add_touch_sensor(spec, name)
@@ -105,25 +106,26 @@ def _compile(sim: ModelSettings) -> Any:
     if sim.torque_limits is not None:
         if len(sim.torque_limits) != model.nu:
             raise ConfigError(
-                f"env.torque_limits={list(sim.torque_limits)} must hold {model.nu} numbers, one for each joint of "
+                f"env.torque_limits={list(sim.torque_limits)} must have {model.nu} numbers, one for each joint of "
                 f"{sim.model}"
             )
         model.actuator_gear[:, 0] = sim.torque_limits / model.actuator_ctrlrange[:, 1]
-    # Without this flag MuJoCo puts an unstable lane back at its rest position without a word.
+    # Without this flag MuJoCo silently resets an unstable lane to its rest position.
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    # One body is one island of constraints: looking for more changes nothing and costs the hopper 8% of its time.
+    # One body has one island of constraints. Looking for more changes nothing, and takes 8% of the hopper's time.
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
     return model
 
 
 def _add_touch_sensor(spec: Any, geom_name: str) -> None:
-    """Measure the normal contact forces on the body of a foot: its site is a sphere about the whole geom."""
+    """Add a sensor of the normal contact forces on the body of a foot. Its site is a sphere around the whole geom."""
     geom = spec.geom(geom_name)
     if geom is None:
         known = ", ".join(geom.name for geom in spec.geoms if geom.name)
-        raise ConfigError(f"env.feet names the geom {geom_name!r}, which the model has not; it has {known}")
+        raise ConfigError(f"env.feet names the geom {geom_name!r}, which the model does not have; it has {known}")
     site = f"{geom_name}_touch"
-    # A touch sensor counts contacts of its body inside its site; contacts lie between surfaces, hence the doubling.
+    # A touch sensor counts the contacts of its body inside its site. A contact lies between two surfaces, and therefore
+    # it may lie just outside the geom: double the radius.
     radius = 2.0 * float(np.sum(geom.size))
     geom.parent.add_site(name=site, pos=geom.pos, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0.0, 0.0])
     spec.add_sensor(name=site, type=mujoco.mjtSensor.mjSENS_TOUCH, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=site)
@@ -138,7 +140,7 @@ def assets() -> Path:
 
 
 def _silence_mujoco() -> None:
-    """Keep MuJoCo from writing MUJOCO_LOG.TXT where the user stands; instability is reported by `terminated`."""
+    """Keep MuJoCo from writing MUJOCO_LOG.TXT into the user's folder; an unstable lane is reported as terminated."""
     config = mujoco.MjLogConfig.get()
     config.logto_file = False
     config.logto_console = False
@@ -146,7 +148,7 @@ def _silence_mujoco() -> None:
 
 
 def unstable(states: Floats) -> NDArray[np.bool_] | None:
-    """Which of ``states`` `[n, S]` have blown up, `[n]`; None where, as nearly always, none has."""
-    if np.abs(states).max() < _UNSTABLE:  # false of NaN
+    """Which of ``states`` `[n, S]` have blown up, `[n]`; None if none has, which is nearly always so."""
+    if np.abs(states).max() < _UNSTABLE:  # false if there is a NaN
         return None
     return ~np.all(np.abs(states) < _UNSTABLE, axis=1)

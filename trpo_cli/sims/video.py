@@ -1,4 +1,4 @@
-"""Films of episodes: the simulator draws its states as it goes, ffmpeg writes them as an MP4 file."""
+"""Films of episodes: the simulator draws each state directly after its step, and ffmpeg writes an MP4 file."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,29 +13,31 @@ from numpy.typing import NDArray
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.sims.base import ActionSpace, Drawable, Step, Timed
 
-FRAMES_PER_SECOND = 60.0  # at most; steps in between are left out
-STEP_S = 4 / 60  # seconds a step of a simulator that does not say: four frames of Atari's
+FRAMES_PER_SECOND = 60.0  # at most; if steps follow faster, some are left out of the film
+STEP_S = 4 / 60  # seconds per step if the simulator does not declare it (see `Timed`)
 LEAST_HEIGHT = 300  # pixels; smaller pictures are enlarged by a whole factor
 
 
 def require_film(path: Path, sim: object) -> None:
-    """Raise ConfigError where no film of ``sim`` can be written to a file of this name."""
+    """Raise ConfigError unless a film of ``sim`` can be written to a file of this name."""
     if path.suffix != ".mp4":
         raise ConfigError(f"video={path} must end in .mp4")
     if not isinstance(sim, Drawable):
-        raise ConfigError(f"video={path}: {type(sim).__name__} has no render(states), so there is nothing to film")
+        raise ConfigError(f"video={path}: {type(sim).__name__} has no render(states), so it cannot be filmed")
     try:
         import imageio_ffmpeg
 
         imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        raise ConfigError(f"video={path} is written by ffmpeg, which is missing: pip install imageio-ffmpeg") from error
+        raise ConfigError(
+            f"video={path} needs ffmpeg to be written, and ffmpeg is missing: pip install imageio-ffmpeg"
+        ) from error
 
 
 class Filmed:
-    """A simulator whose states are drawn as soon as it makes them: an emulator shows only what it has just run.
+    """A simulator that draws a state directly after the step to it, because an emulator shows only its last frame.
 
-    It plays one lane at a time. show: takes pictures ``[1, h, w, 3]``. every: one state in so many is drawn.
+    It plays one lane at a time. show: takes pictures ``[1, h, w, 3]``. every: one of this many states is drawn.
     """
 
     def __init__(self, sim: Any, show: Callable[[NDArray[np.uint8]], None], every: int) -> None:
@@ -67,14 +69,14 @@ class Filmed:
         return self._sim.observe(states)
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Any:
-        """The simulator's first states, drawn."""
+        """The simulator's first states; they are drawn."""
         states = self._sim.reset(rngs)
         self._n_steps = 0
         self._show(self._sim.render(states))
         return states
 
     def step(self, states: Any, actions: NDArray[Any]) -> Step:
-        """The simulator's step, its result drawn where it is due."""
+        """The simulator's step; every ``every``-th new state is drawn."""
         step: Step = self._sim.step(states, actions)
         self._n_steps += 1
         if self._n_steps % self._every == 0:
@@ -84,9 +86,9 @@ class Filmed:
 
 @contextmanager
 def film(path: Path, sim: Any) -> Iterator[Filmed]:
-    """Write what the yielded simulator plays to ``path``, one episode after the other, as fast as it happens.
+    """Write what the yielded simulator plays to ``path``, one episode after the other, at the speed of the simulation.
 
-    sim: a `Drawable`. Raises RunError where the disk or ffmpeg refuses; what stood under ``path`` then stays.
+    sim: also a `Drawable`. Raises RunError if the file cannot be written; an earlier file at ``path`` then stays.
     """
     import imageio.v2 as imageio
 
@@ -112,6 +114,6 @@ def film(path: Path, sim: Any) -> Iterator[Filmed]:
 
 
 def _enlarged(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``[n, h, w, 3]`` of at least ``LEAST_HEIGHT``, each pixel a square of its colour."""
+    """The pictures ``[n, h, w, 3]``, at least ``LEAST_HEIGHT`` high; each pixel becomes a square."""
     factor = ceil(LEAST_HEIGHT / pictures.shape[1])
     return pictures.repeat(factor, 1).repeat(factor, 2) if factor > 1 else pictures
