@@ -1,6 +1,7 @@
 """A package of Gymnasium environments as a third party would write it: ``env.id=gym_envs:Walk-v0`` imports it.
 
-The walk is along a line, right or left, until it leaves it on the right; what is odd about others is in their names.
+The walk goes to the right or to the left on a line, and ends at the right end. The names of the other environments say
+what is special about them.
 """
 
 import threading
@@ -14,7 +15,7 @@ SMALL = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
 class Walk(gymnasium.Env):
-    """Places 0 to ``length``; a step pays -1, and the wind (from the seed) may undo it."""
+    """Places 0 to ``length``. Each step has a reward of -1. The wind, drawn from the seed, may undo a step."""
 
     def __init__(self, length=4, wind=0.2, observations=None, actions=None):
         self.length, self.wind, self.place = length, wind, 0
@@ -41,7 +42,7 @@ class Walk(gymnasium.Env):
 
 
 class Locked(Walk):
-    """Holds what cannot be copied."""
+    """Has an attribute that cannot be copied."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +57,7 @@ class Shared(Walk):
 
 
 class Unseeded(Walk):
-    """Draws its wind where no seed reaches."""
+    """Draws its rewards from a generator that the seed does not reach."""
 
     def step(self, action):
         obs, _, *rest = super().step(action)

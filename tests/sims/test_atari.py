@@ -43,7 +43,7 @@ def pixels(sim: Atari, states: np.ndarray) -> np.ndarray:
 
 
 def memories(sim: Atari, states: np.ndarray) -> list[str]:
-    """Everything that the emulators hold who stand at the states."""
+    """The whole memory of the emulator of each state."""
     found = []
     for state in states:
         emulator = sim._emulators.at(state)
@@ -176,7 +176,7 @@ def test_the_brighter_of_two_frames_and_every_frame():
     np.testing.assert_array_equal(pixels(every, states)[0, 3], pixels(game("pong"), walked(game("pong"), 5, 1))[0, 3])
 
 
-def test_a_lost_life_ends_the_episode_only_where_asked_for():
+def test_a_lost_life_ends_the_episode_only_if_asked_for():
     lengths = []
     for ends in (False, True):
         sim = game("breakout", life_loss_ends=ends)

@@ -43,7 +43,7 @@ def actions_for(sim, n, seed):
 
 
 def walked(sim, n_steps=6, n=3):
-    """States before each of some steps, the actions taken there, and what they led to; lanes go on past their end."""
+    """For each step: the states before it, the actions and the `Step`. Lanes go on after the end of their episode."""
     states, story = sim.reset(generators(0, "initial_state", 0, range(n))), []
     for t in range(n_steps):
         actions = actions_for(sim, n, t)
@@ -123,7 +123,7 @@ def test_steps_are_gymnasiums_own(env_id):
     env.close()
 
 
-def test_single_paths_copy_nothing_and_live_nothing_again(monkeypatch):
+def test_single_paths_copy_nothing_and_replay_nothing(monkeypatch):
     sim = simulator("gym_envs:LockedWalk-v0")
     monkeypatch.setattr(Gymnasium, "_branch", lambda *_: pytest.fail("a state was gone on from twice"))
     walked(sim)

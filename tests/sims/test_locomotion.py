@@ -1,53 +1,19 @@
-"""The MuJoCo tasks: the laws of a simulator, lockstep with Gymnasium, and the paper's rewards from a plain loop."""
+"""The MuJoCo tasks: the laws of a simulator, and the paper's rewards from a plain loop."""
 
-import math
 import pickle
-from pathlib import Path
 
-import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils import seeding
 from omegaconf import OmegaConf
+from planar_bodies import ASSETS, CONF, TASKS, actions_for, shipped, visited
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.sims.locomotion import Locomotion
-
-CONF = Path(__file__).parents[2] / "conf" / "env"
-ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-PAPER = ["swimmer", "hopper", "walker"]
-GYMNASIUM = {
-    "hopper_v5": "Hopper-v5",
-    "walker2d_v5": "Walker2d-v5",
-    "swimmer_v5": "Swimmer-v5",
-    "half_cheetah_v5": "HalfCheetah-v5",
-}
-TASKS = [*PAPER, *GYMNASIUM]
-
-
-def shipped(task, **changes):
-    node = OmegaConf.to_container(OmegaConf.load(CONF / f"{task}.yaml").env)
-    assert node.pop("_target_") == "trpo_cli.sims.locomotion.Locomotion"
-    return Locomotion(**{**node, **changes})
 
 
 @pytest.fixture(scope="module", params=TASKS)
 def sim(request):
     return shipped(request.param)
-
-
-def actions_for(sim, n, seed=1):
-    """Controls `[n, A]` of which about a fifth lie beyond the control range."""
-    return np.random.default_rng(seed).normal(size=(n, sim.action_space.size)) * 0.8
-
-
-def visited(sim, n, n_steps, seed=0):
-    """States `[n, S]` after ``n_steps`` of random actions: spread out, many fallen and in contact with the ground."""
-    states = sim.reset(np.random.default_rng(seed).spawn(n))
-    for t in range(n_steps):
-        states = sim.step(states, actions_for(sim, n, seed=t)).states
-    return states
 
 
 def frozen(array):
@@ -108,7 +74,7 @@ def test_no_lanes_are_a_batch_too(sim):
     assert sim.observe(step.states).shape == (0, *sim.obs_shape)
 
 
-def test_an_unstable_lane_ends_where_it_was_and_spoils_no_other(sim, tmp_path, monkeypatch, capfd):
+def test_an_unstable_lane_ends_in_its_last_state_and_changes_no_other_lane(sim, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     states, actions = visited(sim, 6, 10), actions_for(sim, 6)
     sound = sim.step(states, actions)
@@ -120,61 +86,6 @@ def test_an_unstable_lane_ends_where_it_was_and_spoils_no_other(sim, tmp_path, m
     for value, expected in zip(broken[:3], sound[:3], strict=True):
         np.testing.assert_array_equal(value[[0, 2, 5]], expected[[0, 2, 5]])
     assert not list(tmp_path.iterdir()) and capfd.readouterr() == ("", "")
-
-
-@pytest.mark.filterwarnings("ignore:compiler attribute 'settotalmass'")  # Gymnasium's half-cheetah file
-@pytest.mark.parametrize("task", GYMNASIUM)
-def test_gymnasium_lockstep(task):
-    """200 steps side by side, actions beyond the control range and unhealthy states included.
-
-    Every step is compared from Gymnasium's own state, and the whole run from the common start; but the cheetah's
-    contacts amplify rounding (1e-13 a step) tenfold every few steps, so its run is not.
-    """
-    sim, env = shipped(task), gymnasium.make(GYMNASIUM[task]).unwrapped
-    rng = np.random.default_rng(0)
-    env.reset(seed=3)
-    free = sim.reset([seeding.np_random(3)[0]])
-    assert sim.dt == env.dt and sim.obs_shape == env.observation_space.shape
-    np.testing.assert_array_equal(sim.action_space.low, env.action_space.low)
-    np.testing.assert_array_equal(sim.action_space.high, env.action_space.high)
-    np.testing.assert_array_equal(free[0, 1:], env.state_vector())
-    ends = 0
-    for t in range(200):
-        action = rng.normal(size=sim.action_space.size) * 0.8
-        state = np.concatenate([[0.0], env.state_vector()])
-        obs, reward, terminated, _, _ = env.step(action)
-        step = sim.step(np.stack([state, free[0]]), np.stack([action, action]))
-        free = step.states[1:]
-        n_compared = 1 if task == "half_cheetah_v5" else 2
-        for lane in range(n_compared):
-            np.testing.assert_allclose(step.states[lane, 1:], env.state_vector(), rtol=0, atol=1e-9, err_msg=f"{t=}")
-            np.testing.assert_allclose(step.rewards[lane], reward, rtol=0, atol=1e-9)
-            np.testing.assert_allclose(sim.observe(step.states)[lane], obs, rtol=1e-6, atol=1e-6)
-            assert step.terminated[lane] == terminated
-        ends += terminated
-    assert (ends > 0) == task.startswith(("hopper", "walker"))
-    env.close()
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "healthy"),
-    [("qvel", 99.0, True), ("qvel", -130.0, False), ("qpos", 0.15, True), ("qpos", 0.21, False)],
-)
-def test_gymnasium_health_at_the_edges(place, value, healthy):
-    """A spinning foot joint (its state range) and a leaning torso (its angle range), one step each."""
-    sim, env = shipped("hopper_v5"), gymnasium.make("Hopper-v5").unwrapped
-    env.reset(seed=0)
-    qpos, qvel = np.array([0, 1.5, 0, 0, 0, 0], float), np.zeros(6)
-    if place == "qvel":
-        qvel[5] = value
-    else:
-        qpos[2] = value
-    env.set_state(qpos, qvel)
-    _, reward, terminated, _, _ = env.step(np.zeros(3))
-    step = sim.step(np.concatenate([[0.0], qpos, qvel])[None], np.zeros((1, 3)))
-    assert (step.terminated[0], not step.terminated[0]) == (terminated, healthy)
-    np.testing.assert_allclose(step.rewards[0], reward, rtol=0, atol=1e-9)
-    env.close()
 
 
 @pytest.mark.parametrize(
@@ -286,7 +197,7 @@ def test_the_velocity_is_the_centre_of_masss_or_the_roots(task):
     assert np.abs(gap).max() > 0.1
 
 
-def test_a_centre_of_mass_is_refused_where_nothing_moves_in_a_plane():
+def test_a_centre_of_mass_is_refused_if_the_body_does_not_move_in_a_plane():
     with pytest.raises(ConfigError, match=r"env\.velocity_of=mass needs a body that moves in a plane; ant\.xml"):
         sim = shipped("hopper", model="ant.xml")
         sim.step(sim.reset([np.random.default_rng(0)]), np.zeros((1, 8)))
@@ -310,8 +221,8 @@ def test_timestep_and_integrator_are_those_asked_for(integrator):
         np.testing.assert_allclose(new_state[1:], np.concatenate([data.qpos, data.qvel]), rtol=0, atol=1e-9)
 
 
-def test_integrators_agree_where_the_steps_are_small():
-    """Without contacts all solve the same equations: 0.02 s of a hopper in the air, at 0.1 ms a simulator step."""
+def test_integrators_agree_if_the_steps_are_small():
+    """Without contacts all solve the same equations: 0.02 s of a hopper in the air, at 0.1 ms per simulator step."""
     sims = [
         shipped("hopper", timestep=1e-4, frame_skip=200, integrator=name) for name in ("rk4", "euler", "implicitfast")
     ]
@@ -335,44 +246,6 @@ def test_torque_limits_are_what_full_control_gives_and_costs():
     beyond = weak.step(states, np.full((10, 2), 3.0))
     effort = (beyond.states[:, 1] - states[:, 1]) / weak.dt - beyond.rewards
     np.testing.assert_allclose(effort, 1e-5 * (50.0**2 + 30.0**2), rtol=1e-9)
-
-
-def test_half_cheetah_starts_with_normal_velocities():
-    velocities = shipped("half_cheetah_v5").reset(np.random.default_rng(0).spawn(3000))[:, 10:]
-    np.testing.assert_allclose(velocities.std(axis=0), 0.1, rtol=0.05)
-    assert np.abs(velocities).max() > 0.3
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"frame_skip": 0}, r"env\.frame_skip=0 must be >= 1$"),
-        ({"timestep": 0.0}, r"env\.timestep=0\.0 must be > 0 and finite \(null "),
-        ({"timestep": math.nan}, r"env\.timestep=nan must"),
-        ({"velocity_of": "torso"}, r"env\.velocity_of=torso must be one of mass, root$"),
-        ({"integrator": "rk45"}, r"env\.integrator=rk45 .*\bmodel, euler, rk4, implicit, implicitfast$"),
-        ({"torque_limits": [50.0, -1.0, 9.0]}, r"env\.torque_limits=\[50\.0, -1\.0, 9\.0\] must"),
-        ({"control_cost": -1.0}, r"env\.control_cost=-1\.0 must"),
-        ({"control_cost_unit": "force"}, r"env\.control_cost_unit=force .*\btorque, control$"),
-        ({"model": "hoper.xml"}, r"env\.model=hoper\.xml .*\bhopper\.xml"),
-        ({"healthy_height": [2.0, 0.8]}, r"env\.healthy_height=\[2\.0, 0\.8\] must be \[low, high\]"),
-        ({"velocity_clip": math.nan}, r"env\.velocity_clip=nan must .*\.inf"),
-        ({"impact_cost": 1e-5}, r"env\.feet=\[\] must .*env\.impact_cost=1e-05"),
-    ],
-)
-def test_bad_numbers_are_refused_by_name(changes, message):
-    with pytest.raises(ConfigError, match=message):
-        shipped("hopper", **changes)
-
-
-def test_torque_limits_want_one_number_per_joint():
-    with pytest.raises(ConfigError, match=r"env\.torque_limits=\[50\.0\] must have 3 numbers"):
-        shipped("hopper", torque_limits=[50.0]).reset([])
-
-
-def test_an_unknown_foot_is_refused_with_the_names_that_exist():
-    with pytest.raises(ConfigError, match=r"'paw'.*foot_geom"):
-        shipped("walker", feet=["paw"]).reset([])
 
 
 @pytest.mark.parametrize("task", TASKS)
