@@ -4,6 +4,7 @@ Every worker runs the same program on its own share of the lanes. The default gr
 processes are joined by ``torch.distributed`` (gloo), whoever started them.
 """
 
+import os
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,9 @@ class Group:
         joined = dist.is_available() and dist.is_initialized()
         self.rank: int = dist.get_rank() if joined else 0
         self.size: int = dist.get_world_size() if joined else 1
+        self.local_rank: int = self.rank  # among the workers of its machine
+        if joined and "RANK" in os.environ:  # started by torchrun or Slurm, perhaps on several machines
+            self.local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", self.rank)))
 
     @property
     def leads(self) -> bool:
