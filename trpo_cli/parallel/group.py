@@ -48,7 +48,7 @@ class Group:
         return [float(s) for s in self.sum(torch.tensor(numbers, dtype=torch.float64))]
 
     def maximum(self, number: float) -> float:
-        """The largest of the workers' numbers; infinite where any is NaN."""
+        """The largest of the workers' numbers; infinite if one is NaN."""
         largest = torch.tensor(float("inf") if number != number else number, dtype=torch.float64)
         if self.size > 1:
             dist.all_reduce(largest, dist.ReduceOp.MAX)

@@ -71,7 +71,7 @@ class Rollout:
     column: NDArray[np.intp]  # [M] place of its lane in the arrays below
     rewards: NDArray[np.float64]  # [T, n], zero after a lane's end
     lengths: NDArray[np.intp]  # [n] decisions of each lane
-    terminated: NDArray[np.bool_]  # [n] the task ended the lane: nothing is to be had beyond
+    terminated: NDArray[np.bool_]  # [n] the task ended the lane: no reward can follow
     truncated: NDArray[np.bool_]  # [n] cut by the simulator, or because the noise ran out; never both
     final_obs: NDArray[np.generic]  # [n, O] observation after the last step of each truncated lane
 
