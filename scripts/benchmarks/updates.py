@@ -1,6 +1,7 @@
 """The update's cost: Fisher-vector product, gradient and whole step against plain autograd; and its memory."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -167,8 +168,11 @@ def memory(env: str, n_states: int, fractions: Sequence[float]) -> list[Row]:
     """Peak memory of one update beyond the batch itself, in a process of its own, for each ``fisher_fraction``."""
     rows = []
     for fraction in fractions:
-        code = f"from trpo_cli.benchmarks import updates; updates.report_memory({env!r}, {n_states}, {fraction})"
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        code = f"from benchmarks import updates; updates.report_memory({env!r}, {n_states}, {fraction})"
+        # The process imports this room, which lies beside the scripts and is not installed.
+        scripts = str(Path(__file__).resolve().parents[1])
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([scripts, *sys.path])}
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
         extra = json.loads(done.stdout)
         name = f"update of {env}'s network, {n_states / 1e6:g} M states, fisher_fraction {fraction:g}: memory"
         rows.append(Row(name, "GiB", "bound", [(extra, MEMORY_GIB)], at_most=1.0))

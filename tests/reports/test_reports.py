@@ -442,7 +442,7 @@ def test_bad_input_ends_with_one_sentence_and_status_2(
 
 
 def test_torch_is_not_imported():
-    code = "import sys, trpo_cli.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, trpo_cli.cli.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -99,7 +99,7 @@ def test_a_directory_in_use_is_refused_by_process_until_it_is_given_back(tmp_pat
 
 def test_a_dead_command_holds_nothing(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from trpo_cli.rundir import take_lock;"
+        "import os, sys; from pathlib import Path; from trpo_cli.runs.directory import take_lock;"
         "take_lock(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == -9
