@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "ale-py", "cma", "trpo_cli")
+
 
 def run_info() -> dict[str, Any]:
     """What the results depend on beside the configuration: versions, commit, processor and platform.
@@ -14,10 +16,9 @@ def run_info() -> dict[str, Any]:
     commit: of the source checkout the package is imported from, None for an installed wheel
     dirty: whether code or configuration there differ from that commit
     """
-    packages = ("torch", "numpy", "mujoco", "gymnasium", "trpo_cli")
     commit, dirty = _commit(Path(__file__).resolve().parents[2])
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": commit,
         "dirty": dirty,
         "processor": _processor(),
