@@ -39,8 +39,6 @@ def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
     """Makes ``state`` the checkpoint of ``directory`` and the one before it the fallback."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "state": state}, buffer)
-    # What `weights_only` would refuse when the run continues is a fault of the caller's, found now.
-    torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
     path = directory / CHECKPOINT
     staged = _stage(path, buffer.getvalue())
     # Between the two renames the predecessor stands alone, which `RunLog.resume` understands.
