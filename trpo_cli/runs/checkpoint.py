@@ -31,7 +31,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the content of ``path``. Even after a crash a reader finds all of the old bytes or all of the new ones."""
+    """Replace the content of ``path``. Even after a crash a reader finds all old bytes or all new ones."""
     os.replace(_write_beside(path, data), path)
     _sync_directory(path.parent)
 
