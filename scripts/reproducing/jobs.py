@@ -140,7 +140,7 @@ class Evaluation:
 def evaluations(
     games: Sequence[str], methods: Sequence[str], scale: str, seeds: range, episodes: int
 ) -> list[Evaluation]:
-    """Return the evaluations of every run's policy, and one of random actions per game, in its first run's directory."""
+    """Return the evaluations of every run's policy, and of random actions once per game, in its first run."""
     name = folder("figure5", scale)
     samplers = [sampler for method, sampler in (("single_path", "single"), ("vine", "vine")) if method in methods]
     found = []
