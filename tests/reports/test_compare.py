@@ -37,5 +37,5 @@ def test_compare_names_each_group_by_the_keys_that_differ(make_run: MakeRun, tmp
 def test_compare_tells_experiments_apart_by_name_where_nothing_else_does(make_run: MakeRun):
     make_run(name="before")
     root = make_run(name="after").parents[4]
-    names = {group.name for group in compare.group_runs(find_runs([root]))}
+    names = {compare.group_name(group) for group in compare.group_runs(find_runs([root]))}
     assert names == {"single_path name=before", "single_path name=after"}

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import STEPS, Curve, describe
+from trpo_cli.reports.curves import Curve, describe
 from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
 from trpo_cli.reports.read_runs import Run
 from trpo_cli.reports.tables import markdown, number, write_csv
@@ -19,14 +18,6 @@ from trpo_cli.reports.tables import markdown, number, write_csv
 RESAMPLES = 2000
 # These do not make two runs different: the group is over seeds, and the others belong to the machine.
 IGNORED = {"seed", "workers", "device"}
-
-
-@dataclass(frozen=True)
-class Group:
-    """The seeds of one choice of settings on one task. Its name holds what differs from the other groups there."""
-
-    name: str
-    curve: Curve
 
 
 def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
@@ -48,16 +39,21 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     write_csv(out / "compare.csv", headers, [line for group in groups for line in _points(group, key)])
     lines = []
     for group in groups:
-        final = group.curve.finals(key)
+        final = group.finals(key)
         mean, low, high = (number(float(value[0])) for value in bootstrap(final[:, None]))
         interval = f"{low} to {high}" if len(final) > 1 else "one seed"
-        reached = group.curve.progress or str(len(group.curve.runs[0].rows))
-        lines.append([group.curve.task, group.name, str(len(group.curve.runs)), reached, mean, interval])
+        reached = group.progress or str(len(group.runs[0].rows))
+        lines.append([group.task, group_name(group), str(len(group.runs)), reached, mean, interval])
     return markdown(["task", "group", "seeds", "iterations", f"final {key}", "95% interval"], lines)
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Group ``runs`` by task, method and configuration. A group's name holds the method and the keys that differ."""
+def group_name(group: Curve) -> str:
+    """Return the method, and what differs from the other groups of this method on the task."""
+    return f"{group.method} {describe(group.changes)}".strip()
+
+
+def group_runs(runs: Sequence[Run]) -> list[Curve]:
+    """Group ``runs`` by task, method and configuration, one curve per group."""
     members: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         members[run.task, run.method, repr(sorted(_configuration(run).items()))].append(run)
@@ -65,9 +61,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for (task, method, _), same in members.items():
         rivals = [_configuration(other[0]) for (a, b, _), other in members.items() if (a, b) == (task, method)]
         changes = {key: _configuration(same[0]).get(key, "unset") for key in _keys_that_differ(rivals)}
-        curve = Curve(task, method, changes, tuple(sorted(same, key=lambda run: run.seed)))
-        groups.append(Group(f"{method} {describe(changes)}".strip(), curve))
-    return sorted(groups, key=lambda group: (group.curve.task, group.name))
+        groups.append(Curve(task, method, changes, tuple(sorted(same, key=lambda run: run.seed))))
+    return sorted(groups, key=lambda group: (group.task, group_name(group)))
 
 
 def bootstrap(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -101,24 +96,21 @@ def _keys_that_differ(rivals: Sequence[dict[str, Any]]) -> list[str]:
     return others if apart else keys
 
 
-def _points(group: Group, key: str) -> list[tuple[object, ...]]:
-    table, steps = group.curve.table(key), np.nanmean(group.curve.table(STEPS), axis=0)
-    n = (~np.isnan(table)).sum(axis=0)
-    task, columns = group.curve.task, zip(n, steps, *bootstrap(table), strict=True)
-    return [(task, group.name, i, *(value.item() for value in values)) for i, values in enumerate(columns)]
+def _points(group: Curve, key: str) -> list[tuple[object, ...]]:
+    table, steps = group.table(key), group.x("sim_steps")
+    columns = zip((~np.isnan(table)).sum(axis=0), steps, *bootstrap(table), strict=True)
+    return [(group.task, group_name(group), i, *(value.item() for value in values)) for i, values in enumerate(columns)]
 
 
-def _draw(groups: Sequence[Group], key: str, against: str) -> Figure:
-    tasks = sorted({group.curve.task for group in groups})
+def _draw(groups: Sequence[Curve], key: str, against: str) -> Figure:
+    tasks = sorted({group.task for group in groups})
     figure = Figure(figsize=(9, 4.5 * len(tasks)), layout="constrained")
     for i, task in enumerate(tasks):
         axes = figure.add_subplot(len(tasks), 1, i + 1)
         label_panel(axes, task, against, key)
-        for group in (group for group in groups if group.curve.task == task):
-            mean, low, high = bootstrap(group.curve.table(key))
-            x = np.arange(len(mean)) if against == "iterations" else np.nanmean(group.curve.table(STEPS), axis=0)
-            notes = [group.name.replace(" ", "\n", 1), count_seeds(len(group.curve.runs)), group.curve.progress]
-            draw_band(axes, x, mean, low, high, label="\n".join(filter(None, notes)))
+        for group in (group for group in groups if group.task == task):
+            notes = [group_name(group).replace(" ", "\n", 1), count_seeds(len(group.runs)), group.progress]
+            draw_band(axes, group.x(against), *bootstrap(group.table(key)), label="\n".join(filter(None, notes)))
         if against == "sim_steps":
             axes.set_xscale("log")
         put_legend_beside(axes)

@@ -58,6 +58,11 @@ class Curve:
             table[i, : len(run.rows)] = run.column(key)
         return table
 
+    def x(self, against: str) -> NDArray[Any]:
+        """Return the horizontal axis `[T]`: "iterations", or "sim_steps" as the mean over seeds."""
+        steps = self.table(STEPS)
+        return np.arange(steps.shape[1]) if against == "iterations" else np.nanmean(steps, axis=0)
+
     def finals(self, key: str) -> NDArray[np.float64]:
         """Return the mean of ``key`` over the last iterations of each finished seed, or of each seed if none is."""
         runs = [run for run in self.runs if run not in self.unfinished] or self.runs

@@ -191,9 +191,8 @@ def _draw_ours(axes: Axes, ours: Sequence[Curve], against: str) -> None:
             style = VARIANT_STYLES[n_variants.get(curve.method, 0) % len(VARIANT_STYLES)]
             n_variants[curve.method] = n_variants.get(curve.method, 0) + 1
         mean, error = mean_and_error(curve.table(SCORE))
-        x = np.arange(len(mean)) if against == "iterations" else mean_and_error(curve.table(STEPS))[0]
         line = {"linestyle": style, "color": colour, "linewidth": 1.6, "label": _legend_text(curve, name)}
-        draw_band(axes, x, mean, mean - error, mean + error, **line)
+        draw_band(axes, curve.x(against), mean, mean - error, mean + error, **line)
 
 
 def _legend_text(curve: Curve, name: str) -> str:

@@ -92,4 +92,4 @@ def _draw_sampler(axes: Axes, sampler: str, dots: Points, curve: Curve | None) -
         mean, error = mean_and_error(curve.table(RETURN))
         label = ", ".join(filter(None, [SAMPLERS[sampler], _progress(curve)]))
         line = {"color": colour, "linewidth": 1.6, "label": label}
-        draw_band(axes, np.arange(len(mean)), mean, mean - error, mean + error, **line)
+        draw_band(axes, curve.x("iterations"), mean, mean - error, mean + error, **line)

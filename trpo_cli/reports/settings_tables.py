@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,24 +37,17 @@ def show(cell: Cell | None, curve: Curve | None) -> str:
 
 def setting(key: str) -> Cell:
     """Return a cell that shows a setting."""
-
-    def cell(curve: Curve) -> str:
-        value = curve.runs[0].settings.get(key)
-        if isinstance(value, list):
-            return ", ".join(str(part) for part in value) or "none"
-        return "" if value is None else str(value)
-
-    return cell
+    return lambda curve: _text(curve.runs[0].settings.get(key))
 
 
 def info(key: str) -> Cell:
     """Return a cell that shows a value of ``run.json``."""
+    return lambda curve: _text(curve.runs[0].info.get(key))
 
-    def cell(curve: Curve) -> str:
-        value = curve.runs[0].info.get(key)
-        return "" if value is None else str(value)
 
-    return cell
+def scaled(name: str) -> Cell:
+    """Return a cell that shows a `scaled_setting`."""
+    return lambda curve: _text(scaled_setting(curve, name))
 
 
 def mean(key: str) -> Cell:
@@ -66,21 +60,17 @@ def mean(key: str) -> Cell:
     return cell
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value) or "none"
+    return "" if value is None else str(value)
+
+
 def scaled_setting(curve: Curve, name: str) -> int | None:
     """Return ``sampler.<name>`` times ``sampler.scale``, the number that a run draws, or None if it is unset."""
     settings = curve.runs[0].settings
     value = settings.get(f"sampler.{name}")
     return None if value is None else max(round(value * settings.get("sampler.scale", 1)), 1)
-
-
-def scaled(name: str) -> Cell:
-    """Return a cell that shows a `scaled_setting`."""
-
-    def cell(curve: Curve) -> str:
-        n = scaled_setting(curve, name)
-        return "" if n is None else str(n)
-
-    return cell
 
 
 def q_values(curve: Curve) -> str:

@@ -9,7 +9,7 @@ from trpo_cli.reports.atari import curves_of_games
 from trpo_cli.reports.curves import Curve
 from trpo_cli.reports.paper import GAMES, SAMPLERS
 from trpo_cli.reports.read_runs import Run, read_json
-from trpo_cli.reports.tables import NONE, markdown, number, write_csv
+from trpo_cli.reports.tables import NONE, markdown, number, write_table
 
 EVALUATION, RANDOM = "evaluation.json", "evaluation_random.json"  # the files of trpo-eval in a run directory
 PAPER = {
@@ -43,14 +43,10 @@ def report(runs: Sequence[Run], out: Path) -> str:
     }
     if not any(result for results in measured.values() for result in results):
         raise ConfigError(f"no run has an {EVALUATION}: evaluate the runs first, with trpo-eval run=…")
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(
-        out / "table1.csv", ["row", *GAMES], rows + [line for row in measured.items() for line in _csv_lines(*row)]
-    )
     shown = [[name, *(_cell(result, name) for result in results)] for name, results in measured.items()]
     text = f"{markdown(['', *GAMES.values()], rows + shown)}\n\n{NOTE}\n"
-    (out / "table1.md").write_text(text)
-    return text
+    lines = rows + [line for row in measured.items() for line in _csv_lines(*row)]
+    return write_table(out / "table1.csv", ["row", *GAMES], lines, text)
 
 
 def _first(name: str, curves: Sequence[Curve]) -> Result | None:

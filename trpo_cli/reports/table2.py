@@ -25,7 +25,7 @@ from trpo_cli.reports.settings_tables import (
     setting,
     show,
 )
-from trpo_cli.reports.tables import NONE, markdown, write_csv
+from trpo_cli.reports.tables import NONE, markdown, write_table
 
 TASKS = tuple(task for task in FIGURE_4_TASKS if task != "cartpole")
 
@@ -105,14 +105,11 @@ def report(runs: Sequence[Run], out: Path) -> str:
         raise ConfigError(f"no run is TRPO, single path or vine, on a task of Table 2 ({', '.join(TASKS)})")
     headers = ["", *(f"{task}: {of}" for task in TASKS for of in ("paper", "configured", "measured"))]
     rows = [_line(row, ours) for row in ROWS]
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "table2.csv", ["row", *headers[1:]], rows)
     notes = [f"[{letter}] {text}" for letter, text in FOOTNOTES.items()]
     seeds = ", ".join(f"{curve.task} {curve.method} {len(curve.runs)}" for curve in ours.values())
     notes.append(f"Measured on: {describe_machines(ours.values())}. Means over seeds: {seeds}.")
     text = "\n\n".join([markdown(headers, rows), *notes]) + "\n"
-    (out / "table2.md").write_text(text)
-    return text
+    return write_table(out / "table2.csv", ["row", *headers[1:]], rows, text)
 
 
 def _line(row: Row, ours: dict[tuple[str, str], Curve]) -> list[str]:

@@ -23,7 +23,7 @@ from trpo_cli.reports.settings_tables import (
     setting,
     show,
 )
-from trpo_cli.reports.tables import NONE, markdown, number, write_csv
+from trpo_cli.reports.tables import NONE, markdown, number, write_table
 
 ITERATIONS, CORES = 500, 16  # of the paper's runs
 
@@ -98,12 +98,9 @@ def report(runs: Sequence[Run], out: Path) -> str:
     ours = curves_of_games(runs)
     headers = ["", "paper", "configured", *GAMES.values()]
     rows = [_line(row, ours) for row in ROWS]
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "table3.csv", ["row", "paper", "configured", *GAMES], rows)
     machines = f"Measured on: {describe_machines(ours.values())}."
     text = "\n\n".join([markdown(headers, rows), *NOTES, machines]) + "\n"
-    (out / "table3.md").write_text(text)
-    return text
+    return write_table(out / "table3.csv", ["row", "paper", "configured", *GAMES], rows, text)
 
 
 def _line(row: Row, ours: dict[Key, Curve]) -> list[str]:

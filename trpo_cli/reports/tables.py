@@ -25,6 +25,14 @@ def write_csv(path: Path, headers: Sequence[str], rows: Sequence[Sequence[object
         writer.writerows(rows)
 
 
+def write_table(file: Path, headers: Sequence[str], rows: Sequence[Sequence[str]], text: str) -> str:
+    """Write the CSV ``file`` and, beside it, ``text`` as Markdown. Return ``text``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(file, headers, rows)
+    file.with_suffix(".md").write_text(text)
+    return text
+
+
 def number(value: float) -> str:
     """Return a whole number with all its digits, and any other number with four significant digits."""
     return f"{value:.0f}" if value == round(value) else f"{value:.4g}"
