@@ -74,7 +74,7 @@ def against_gymnasium(env: str, gym_id: str, size: Size, n_workers: int) -> list
 def own_sampler(p: Parts, lanes: int, step_limit: int, group: Group) -> Callable[[], float]:
     """Steps/s of one batch by the run's own sampler, ``lanes`` a worker, another iteration's at each call."""
     n_paths = lanes * group.size
-    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=step_limit, scale=1.0)
+    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=step_limit)
     iteration, steps = 0, 0.0
 
     def collect() -> None:

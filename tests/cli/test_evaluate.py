@@ -29,7 +29,7 @@ KEYS = ", ".join(MEANING)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a small policy that has learnt a little."""
-    words = ("iterations=4", "sampler.n_paths=16", f"task.step_limit={LIMIT}", "optimizer.kl_limit=0.1")
+    words = ("iterations=4", "sampler.n_paths=16", f"step_limit={LIMIT}", "optimizer.kl_limit=0.1")
     return executed(planned(*words, f"outputs={tmp_path_factory.mktemp('outputs')}"))
 
 

@@ -149,8 +149,8 @@ def test_trials_that_all_fail_end_the_search_in_one_sentence(tmp_path: Path):
 
 
 def test_the_keys_that_are_swept():
-    words = ["-m", "seed=0,1", "workers=1", "+task.x=range(3)", "env=glob(*)", "a=[1,2]", "b='1,2'", "nonsense", "c=1,"]
-    assert swept_keys(words) == {"seed", "task.x", "env"}
+    words = ["-m", "seed=0,1", "workers=1", "+env.x=range(3)", "env=glob(*)", "a=[1,2]", "b='1,2'", "nonsense", "c=1,"]
+    assert swept_keys(words) == {"seed", "env.x", "env"}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_search_whose_plugin_is_missing_is_one_sentence_that_names_it(tmp_path
 
 
 def test_a_plain_installation_sweeps(tmp_path: Path):
-    words = ("sampler.n_paths=4", "task.step_limit=5", "workers=1", "iterations=1")
+    words = ("sampler.n_paths=4", "step_limit=5", "workers=1", "iterations=1")
     assert without_plugins(tmp_path, "-m", "seed=0,1", *words).returncode == 0
     assert len(list(tmp_path.rglob("done.json"))) == 2
 

@@ -8,13 +8,13 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from compose import composed
 from gymnasium.utils import seeding
 from omegaconf import OmegaConf
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.locomotion import Locomotion
 
-CONF = Path(__file__).parents[2] / "conf" / "env"
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 PAPER = ["swimmer", "hopper", "walker"]
 GYMNASIUM = {
@@ -27,7 +27,7 @@ TASKS = [*PAPER, *GYMNASIUM]
 
 
 def shipped(task, **changes):
-    node = OmegaConf.to_container(OmegaConf.load(CONF / f"{task}.yaml").env)
+    node = OmegaConf.to_container(composed(f"env={task}")[0].env)
     assert node.pop("_target_") == "trpo_cli.sims.locomotion.Locomotion"
     return Locomotion(**{**node, **changes})
 
@@ -373,24 +373,3 @@ def test_torque_limits_want_one_number_a_joint():
 def test_an_unknown_foot_is_refused_with_the_names_that_exist():
     with pytest.raises(ConfigError, match=r"'paw'.*foot_geom"):
         shipped("walker", feet=["paw"]).reset([])
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_file_has_the_same_keys(task):
-    path, cartpole = CONF / f"{task}.yaml", OmegaConf.load(CONF / "cartpole.yaml")
-    assert path.read_text().startswith("# @package _global_\n")
-    node = OmegaConf.load(path)
-    assert set(node.task) == set(cartpole.task)
-    assert set(node.task.single) == set(cartpole.task.single) and set(node.task.vine) == set(cartpole.task.vine)
-
-
-@pytest.mark.parametrize(
-    ("task", "hidden", "n_paths", "branch_length", "n_q_values"),
-    [("swimmer", [30], 50, 50, 500), ("hopper", [50, 50], 1000, 100, 2500), ("walker", [50, 50], 10000, 100, 2500)],
-)
-def test_table_2(task, hidden, n_paths, branch_length, n_q_values):
-    numbers = OmegaConf.load(CONF / f"{task}.yaml").task
-    assert (numbers.hidden_sizes, numbers.single.n_paths) == (hidden, n_paths)
-    assert (numbers.vine.n_trunks, numbers.vine.n_actions, numbers.vine.branch_length) == (16, 4, branch_length)
-    assert numbers.vine.n_states * numbers.vine.n_actions == n_q_values
-    assert (numbers.step_limit, numbers.iterations, numbers.gamma) == (1000, 200, 0.99)

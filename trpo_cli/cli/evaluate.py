@@ -122,7 +122,10 @@ def parse(words: list[str]) -> Request:
 def trained(run: Path) -> tuple[Simulator, Network, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     cfg = OmegaConf.load(_require_run(run))
-    assert isinstance(cfg, DictConfig)
+    if not isinstance(cfg, DictConfig) or "step_limit" not in cfg:
+        raise ConfigError(
+            f"run={run} is from an older version of trpo_cli or damaged: rewrite it with scripts/rewrite_runs {run}"
+        )
     checkpoint = _checkpoint(run)
     state = checkpoint["state"]
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
@@ -167,7 +170,7 @@ def evaluate(request: Request) -> dict[str, Any]:
     sim, policy, theta, cfg, iterations = trained(Path(request.run))
     if request.random:
         theta = _chance(policy)
-    limit = int(cfg.task.step_limit)
+    limit = int(cfg.step_limit)
     parts, n_filmed = [], 0
     if request.video:
         require_film(Path(request.video), sim)

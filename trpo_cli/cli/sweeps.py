@@ -56,6 +56,11 @@ def key_of(override: str) -> str:
     return override.lstrip("+").partition("=")[0]
 
 
+def quoted(value: str) -> str:
+    """A word as the value of an override, whatever is in it: ``"train/workers=2"``."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def job_name(name: str, swept: Sequence[str]) -> str:
     """``name=`` of one job, so that no two jobs share a run directory: ``train/workers=2``.
 

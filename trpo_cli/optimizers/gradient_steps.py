@@ -44,6 +44,11 @@ class NaturalGradient:
         require(0 < self.fisher_fraction <= 1, "fisher_fraction", self.fisher_fraction, "in (0, 1]")
         require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
 
+    def unused(self) -> dict[str, str]:
+        """The least number of states, if every state is taken."""
+        every = "optimizer.fisher_fraction=1.0 takes every state"
+        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
         gradient, surrogate = surrogate_gradient(policy, theta, batch, group)
         if (reason := useless(gradient)) is not None:

@@ -51,6 +51,11 @@ class TrustRegion:
         require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
         _ = self._line_search  # which checks the rest
 
+    def unused(self) -> dict[str, str]:
+        """The least number of states, if every state is taken."""
+        every = "optimizer.fisher_fraction=1.0 takes every state"
+        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, rng: np.random.Generator, group: Group) -> Updated:
         gradient, surrogate = surrogate_gradient(policy, theta, batch, group)
         if (reason := useless(gradient)) is not None:

@@ -51,6 +51,10 @@ class MlpPolicy:
         """D."""
         return self._n_network + (self.dist.action_size if self._gaussian else 0)
 
+    def unused(self) -> dict[str, str]:
+        """Only a Gaussian has a standard deviation."""
+        return {} if self._gaussian else {"initial_std": "the actions are discrete"}
+
     def initial(self, rng: np.random.Generator) -> Tensor:
         """A fresh θ ``[D]``: random directions of the given column norms, zero biases (authors' code)."""
         parts: list[NDArray[np.float64]] = []
@@ -208,6 +212,11 @@ class Mlp:
                 raise ConfigError(f"policy.{name}={getattr(self, name)} must be a finite number > 0")
         if self.precision not in ("float32", "float64"):
             raise ConfigError(f"policy.precision={self.precision} must be float32 or float64")
+
+    def unused(self) -> dict[str, str]:
+        """What a linear policy does not need; ``MlpPolicy.unused`` says the rest."""
+        linear = "policy.hidden_sizes=[] is linear, with no hidden layer"
+        return {} if self.hidden_sizes else {"nonlinearity": linear, "hidden_norm": linear}
 
     def build(self, obs_shape: tuple[int, ...], actions: Continuous | Discrete) -> MlpPolicy:
         """The policy for observations of this shape and this action space; its input map is a clip alone."""

@@ -29,7 +29,7 @@ from trpo_cli.sims.base import Continuous, Discrete, Step
 MAX_LANES = 256  # environments at work at a time
 TRIED_STEPS = 20  # of an environment and its copy, to compare them
 
-NOT_THE_ENVIRONMENTS = {"max_episode_steps": "set task.step_limit=… instead", "render_mode": "training draws nothing"}
+NOT_THE_ENVIRONMENTS = {"max_episode_steps": "set step_limit=… instead", "render_mode": "training draws nothing"}
 
 
 @dataclass(eq=False)

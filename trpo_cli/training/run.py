@@ -43,13 +43,14 @@ class Plan:
     optimizer: Any  # an Optimizer or a Search
     device: str  # that updates are computed on
     seed: int
+    step_limit: int  # environment steps of an episode at most
     iterations: int
     checkpoint_every: int
 
     def algorithm(self, policy: Network) -> Algorithm:
         """The loop's body with this policy."""
         if isinstance(self.optimizer, Cem | Cma):
-            return PopulationSearch(self.sim, policy, self.optimizer, self.config["task"]["step_limit"], self.seed)
+            return PopulationSearch(self.sim, policy, self.optimizer, self.step_limit, self.seed)
         return PolicyUpdate(self.sim, policy, self.sampler, self.optimizer, self.seed)
 
 
@@ -144,7 +145,7 @@ def _progress(checkpoint: State | None, plan: Plan) -> Progress:
         return Progress(
             checkpoint["iteration"], checkpoint["sim_steps_total"], checkpoint["time_s"], checkpoint["state"]
         )
-    measured = input_map(plan.network, plan.sim, plan.policy, plan.seed, plan.config["task"]["step_limit"])
+    measured = input_map(plan.network, plan.sim, plan.policy, plan.seed, plan.step_limit)
     centre, half_range = (torch.from_numpy(np.array(x)) for x in (measured.centre, measured.half_range))
     state = {"input_centre": centre, "input_half_range": half_range}
     policy = replace(plan.policy, input_map=measured)
