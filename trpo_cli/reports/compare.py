@@ -16,8 +16,8 @@ from trpo_cli.reports.runs import Run
 from trpo_cli.reports.tables import markdown, number, write_csv
 
 RESAMPLES = 2000
-# Settings of the machine and of the bookkeeping, which do not make two runs different.
-IGNORED = {"seed", "workers", "device"}
+# Settings of the machine and of the bookkeeping, which do not make two runs different; the scale is in the numbers.
+IGNORED = {"seed", "workers", "device", "path_scale"}
 
 
 @dataclass(frozen=True)

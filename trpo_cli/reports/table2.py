@@ -47,10 +47,9 @@ def _config(key: str) -> Cell:
 
 
 def _drawn(curve: Curve, setting: str) -> int | None:
-    """Return how many a run draws of ``sampler.<setting>``, which ``sampler.scale`` multiplies; None if unset."""
-    settings = curve.runs[0].settings
-    value = settings.get(f"sampler.{setting}")
-    return None if value is None else max(round(value * settings.get("sampler.scale", 1)), 1)
+    """Return how many a run draws of ``sampler.<setting>``; None if unset."""
+    value: int | None = curve.runs[0].settings.get(f"sampler.{setting}")
+    return value
 
 
 def _scaled(setting: str) -> Cell:
@@ -76,7 +75,7 @@ def _info(key: str) -> Cell:
 def _configured_steps(curve: Curve) -> str:
     """Return the steps an iteration simulates at most, by its settings."""
     settings, steps = curve.runs[0].settings, _drawn(curve, "steps_per_iteration")
-    limit, n_paths, n_trunks = settings.get("sampler.step_limit"), _drawn(curve, "n_paths"), _drawn(curve, "n_trunks")
+    limit, n_paths, n_trunks = settings.get("step_limit"), _drawn(curve, "n_paths"), _drawn(curve, "n_trunks")
     if curve.method == SP and steps is not None:
         return count(steps)
     if curve.method == SP and n_paths is not None and limit is not None:
@@ -149,10 +148,10 @@ ROWS: tuple[tuple[str, tuple[str, str, str], str, Cell | None, Cell | None], ...
     ("Vine: rollouts per state", ("4", "4", "4"), VINE, _config("sampler.n_actions"), None),
     ("Vine: Q-values per batch", ("500", "2500", "2500"), VINE, _q_values, None),
     ("Vine: num. rollouts for sampling", ("16", "16", "16"), VINE, _scaled("n_trunks"), None),
-    ("Vine: len. rollouts for sampling", ("1000", "1000", "1000"), VINE, _config("sampler.step_limit"), None),
+    ("Vine: len. rollouts for sampling", ("1000", "1000", "1000"), VINE, _config("step_limit"), None),
     ("Vine: computation time (minutes)", ("2", "14", "40"), VINE, None, _measured_minutes),
     ("SP: num. path [c]", ("50", "1000", "10000"), SP, _paths, _mean("collect/n_episodes")),
-    ("SP: path len. [e]", ("1000", "1000", "1000"), SP, _config("sampler.step_limit"), _mean("collect/episode_length")),
+    ("SP: path len. [e]", ("1000", "1000", "1000"), SP, _config("step_limit"), _mean("collect/episode_length")),
     ("SP: computation time (minutes)", ("5", "35", "100"), SP, None, _measured_minutes),
 )
 

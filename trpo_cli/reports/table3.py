@@ -23,9 +23,8 @@ def _config(key: str) -> Cell:
 
 
 def _steps(curve: Curve) -> str:
-    settings = curve.runs[0].settings
-    steps = settings.get("sampler.steps_per_iteration")
-    return "" if steps is None else count(steps * settings.get("sampler.scale", 1))
+    steps = curve.runs[0].settings.get("sampler.steps_per_iteration")
+    return "" if steps is None else count(steps)
 
 
 def _mean(key: str) -> Cell:

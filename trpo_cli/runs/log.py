@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 from trpo_cli.errors import RunError
 from trpo_cli.runs.checkpoint import (
     CHECKPOINT,
-    FORMAT,
     PREVIOUS,
     BrokenCheckpointError,
     load_checkpoint,
@@ -27,6 +26,7 @@ from trpo_cli.runs.checkpoint import (
 )
 from trpo_cli.runs.directory import (
     DONE,
+    FORMAT,
     PROGRESS,
     continued,
     differences,
