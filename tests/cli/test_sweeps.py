@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from compose import CONF
+from compose import CONF, planned
 from subprocesses import HELPERS, ROOT, Launched, progress, trpo_train, until
 
 from trpo_cli.cli.sweeps import granted_cores, job_name, swept_keys
@@ -52,6 +53,8 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
     for run in done(tmp_path):
         about = json.loads((tmp_path / "outputs" / "s" / run / "run.json").read_text())
         assert (f"workers={about['workers']}", f"seed{about['identity']['seed']}") == (run[:9], run[-5:])
+        command, *again = shlex.split(about["command"])  # which may be typed in, as it stands there
+        assert command == "trpo-train" and planned(*again).directory == Path("outputs/s") / run
     assert table(command) == {
         f"seed={seed} workers={n}": ["finished", "2", f"outputs/s/workers={n}/{BASE}/seed{seed}"]
         for n in (1, 2)

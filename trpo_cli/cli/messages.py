@@ -42,10 +42,7 @@ def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
         group = next(name for name in found.groups() if name)
         return f"{group} has an option already; write {group}=… without a + to choose another"
     if found := re.search(r"Error resolving interpolation '(.*)', possible interpolation keys: (.*)", text):
-        missing = [
-            name for name in re.findall(r"\$\{(\w+)\}", found.group(1)) if name not in found.group(2).split(", ")
-        ]
-        return f"{missing[0]} has no value; set {missing[0]}=…" if missing else text
+        return _no_single_option(found.group(1), found.group(2).split(", "), words)
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found.group(1)} exists already; write {found.group(1)}=… without a +"
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
@@ -78,6 +75,14 @@ def _no_option(words: Sequence[str], conf: Path) -> str:
         if options and option not in options:
             return f"{group}={option} does not exist; choices: {', '.join(options)}"
     return f"an option is not a name; {HELP}"
+
+
+def _no_single_option(pair: str, known: Sequence[str], words: Sequence[str]) -> str:
+    """A group that has no option, or a list of them, so that a ``pair`` such as ``${env}-${policy}`` names no file."""
+    group = next((name for name in re.findall(r"\$\{(\w+)\}", pair) if name not in known), pair)
+    if any(word.startswith(f"{group}=[") for word in words):
+        return f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
+    return f"{group} has no value; set {group}=…"
 
 
 def _missing_option(error: MissingConfigException, conf: Path) -> str:

@@ -1,14 +1,18 @@
 """What OmegaConf objects to, in one sentence."""
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from omegaconf.errors import OmegaConfBaseException
 
 
-def unknown_key(key: str, known: list[str]) -> str:
-    """One sentence about a key that does not exist, with the nearest of the ``known`` ones."""
-    names = {name.rpartition(".")[2]: name for name in known}
+def unknown_key(key: str, known: list[str], elsewhere: Sequence[str] = ()) -> str:
+    """One sentence about a key that does not exist, with the nearest of those that can be set.
+
+    known: the keys in its place, which are listed if none is near
+    """
+    names = {name.rpartition(".")[2]: name for name in [*elsewhere, *known]}
     near = get_close_matches(key.rpartition(".")[2], names, 1, 0.5)
     hint = f"did you mean {names[near[0]]}?" if near else "known here: " + ", ".join(known)
     return f"{key} does not exist; {hint}"

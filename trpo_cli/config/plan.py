@@ -30,11 +30,6 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     overrides: of the command line, to refuse one without effect. flags: what the command needs before them.
     """
     require_known_root(cfg)
-    for group in GROUPS:
-        if group not in choices:  # a list of options, which Hydra would lay over one another
-            raise ConfigError(
-                f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
-            )
     sim = build(cfg.env, "env")
     step_limit = _step_limit(cfg, sim)
     config = resolved(cfg)

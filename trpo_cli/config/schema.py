@@ -51,9 +51,10 @@ def conf_dir() -> Path:
 def require_known_root(cfg: DictConfig) -> None:
     """Refuse keys that the root does not have, and missing ones: Hydra lets ``+key=…`` and ``~key`` past the schema."""
     known = [field.name for field in fields(Root)]
+    of_components = [f"{group}.{name}" for group in GROUPS for name in cfg.get(group) or {}]
     for key in map(str, cfg):
         if key not in known:
-            raise ConfigError(unknown_key(key, known))
+            raise ConfigError(unknown_key(key, known, of_components))
     for key in known:
         if key not in cfg.keys() or OmegaConf.is_missing(cfg, key):  # noqa: SIM118 - missing are keys
             raise ConfigError(f"{key} has no value; set {key}=…")
