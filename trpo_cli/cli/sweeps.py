@@ -27,7 +27,7 @@ PACKAGES = {
 
 
 def missing_plugin(error: Exception, conf: Path) -> str | None:
-    """One sentence about a plugin that cannot be had; None where ``error`` is about something else."""
+    """One sentence about a plugin that is missing; None if ``error`` is about something else."""
     file = (error.missing_cfg_file if isinstance(error, MissingConfigException) else None) or ""
     folder, _, option = file.rpartition("/")
     if file in PACKAGES:

@@ -145,7 +145,7 @@ def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[
 
 
 def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
-    """Where a job's run is; None where the configuration will be refused before it has a place."""
+    """Where a job's run is; None if the configuration will be refused before it has a place."""
     from trpo_cli.config.plan import run_directory
 
     with suppress(OmegaConfBaseException, ConfigError, KeyError):
