@@ -1,4 +1,10 @@
-"""The ways a command ends early: a configuration that cannot work, a run that cannot go on, a signal."""
+"""The ways a command ends early (bad input, a run that cannot go on, a signal), and how a component avoids the first.
+
+Every room may import this one.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 INTACT = "the last checkpoint is intact, the same command resumes"  # ends the sentence on what stopped a run
 
@@ -16,3 +22,15 @@ class Interrupted(KeyboardInterrupt):
 
     A class of its own: after a plain KeyboardInterrupt inside an ``exec`` Python overrules the exit status.
     """
+
+
+@runtime_checkable
+class SaysUnused(Protocol):
+    """A component that says which of its own values have no effect.
+
+    A run is refused if the command line sets such a value, and the value is no part of the run's identity.
+    """
+
+    def unused(self) -> Mapping[str, str]:
+        """Name of each field without effect: the reason, as in "sampler.trunk_steps=100 is set"."""
+        ...

@@ -42,6 +42,6 @@ def parts(*overrides: str, surviving: bool = False) -> Parts:
     if surviving:
         sim = replace(sim, healthy_height=ANYTHING, healthy_angle=ANYTHING, healthy_state=ANYTHING)
     unscaled = mlp.build(sim.obs_shape, sim.action_space)
-    policy = replace(unscaled, input_map=input_map(mlp, sim, unscaled, SEED, cfg.task.step_limit))
+    policy = replace(unscaled, input_map=input_map(mlp, sim, unscaled, SEED, cfg.step_limit))
     theta = policy.initial(generator(SEED, "initial_policy"))
     return Parts(sim, policy, theta, sampler, PolicyUpdate(sim, policy, sampler, optimizer, SEED))

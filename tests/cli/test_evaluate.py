@@ -29,7 +29,7 @@ KEYS = ", ".join(MEANING)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a small policy that has learnt a little."""
-    words = ("iterations=4", "sampler.n_paths=16", f"task.step_limit={LIMIT}", "optimizer.kl_limit=0.1")
+    words = ("iterations=4", "sampler.n_paths=16", f"step_limit={LIMIT}", "optimizer.kl_limit=0.1")
     return executed(planned(*words, f"outputs={tmp_path_factory.mktemp('outputs')}"))
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_gives_way_to_its_predecessor(run: Path, tmp_path: 
             "=3",
             f" does not exist; known here: {KEYS}; for example: {USAGE}",
         ),
-        ("greedy", f"greedy is no key=value; for example: {USAGE}"),
+        ("greedy", f"greedy is not key=value; for example: {USAGE}"),
         ("out=${nowhere}", f"out refers to ${{nowhere}}, which does not exist; for example: {USAGE}"),
     ],
 )
@@ -181,7 +181,7 @@ def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, command: Any
     monkeypatch.setattr("trpo_cli.cli.evaluate.play", None)  # which would raise
     film = str(tmp_path / "film")
     for words, status, sentence in (
-        ((f"run={tmp_path}",), 2, f"trpo-eval: run={tmp_path} is no run directory: it has no .hydra/config.yaml\n"),
+        ((f"run={tmp_path}",), 2, f"trpo-eval: run={tmp_path} is not a run directory: it has no .hydra/config.yaml\n"),
         ((f"run={run}", "seed=x"), 2, f"trpo-eval: seed=x is not a whole number; for example: {USAGE}\n"),
         ((f"run={run}", "out=/proc/x/y"), 1, "trpo-eval: cannot write to /proc/x/y: No such file or directory\n"),
         ((f"run={run}", f"out={run}"), 1, f"trpo-eval: cannot write to {run}: Is a directory\n"),

@@ -14,7 +14,9 @@ from trpo_cli.cli.help import EXAMPLES, GROUPS, page
 def test_every_option_of_every_group_stands_on_the_page_with_what_it_is():
     text = page(CONF)
     folders = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra"}
-    assert set(GROUPS) == folders | {f"hydra/{path.name}" for path in (CONF / "hydra").iterdir()}
+    differences = {folder for folder in folders if "_" in folder}
+    assert set(GROUPS) == folders - differences | {f"hydra/{path.name}" for path in (CONF / "hydra").iterdir()}
+    assert len(differences) == 5 and not any(folder in text for folder in differences)
     for group in GROUPS:
         section = text.partition(f"\n{group}=…  ")[2].partition("\n\n")[0]
         for option in options(group):
@@ -37,13 +39,13 @@ def test_the_page_follows_the_files(tmp_path: Path):
 
 def test_the_keys_on_the_page_have_the_values_that_are_composed():
     cfg, _ = composed()
-    keys = page(CONF).partition("unless given\n")[2].partition("\n  Any other")[0].splitlines()
+    keys = page(CONF).partition("(env=cartpole)\n")[2].partition("\n  Every other")[0].splitlines()
     found = dict(line.split()[0].split("=", 1) for line in keys)
     assert {"seed", "iterations", "workers", "name", "device", "optimizer.kl_limit", "sampler.gamma"} <= found.keys()
     for key, value in found.items():
         group, _, name = key.rpartition(".")
         node = cfg[group] if group else cfg
-        assert name in node and (value == "…" or node[name] == yaml.safe_load(value)), key
+        assert name in node and node[name] == yaml.safe_load(value), key
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -53,7 +55,7 @@ def test_the_examples_compose(example: str):
     assert command == "trpo-train" and planned(*first)
 
 
-def test_there_are_ten_examples_and_no_line_is_too_long():
+def test_every_example_is_on_the_page_and_no_line_is_too_long():
     lines = page(CONF).splitlines()
-    assert len(EXAMPLES) == 10 and all(example in "\n".join(lines) for example in EXAMPLES)
+    assert all(example in "\n".join(lines) for example in EXAMPLES)
     assert max(map(len, lines)) <= 140

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from compose import CONF
+from compose import CONF, planned
 from subprocesses import HELPERS, ROOT, Launched, progress, trpo_train, until
 
 from trpo_cli.cli.sweeps import granted_cores, job_name, swept_keys
@@ -52,6 +53,8 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
     for run in done(tmp_path):
         about = json.loads((tmp_path / "outputs" / "s" / run / "run.json").read_text())
         assert (f"workers={about['workers']}", f"seed{about['identity']['seed']}") == (run[:9], run[-5:])
+        command, *again = shlex.split(about["command"])  # which may be typed in, as it stands there
+        assert command == "trpo-train" and planned(*again).directory == Path("outputs/s") / run
     assert table(command) == {
         f"seed={seed} workers={n}": ["finished", "2", f"outputs/s/workers={n}/{BASE}/seed{seed}"]
         for n in (1, 2)
@@ -149,8 +152,8 @@ def test_trials_that_all_fail_end_the_search_in_one_sentence(tmp_path: Path):
 
 
 def test_the_keys_that_are_swept():
-    words = ["-m", "seed=0,1", "workers=1", "+task.x=range(3)", "env=glob(*)", "a=[1,2]", "b='1,2'", "nonsense", "c=1,"]
-    assert swept_keys(words) == {"seed", "task.x", "env"}
+    words = ["-m", "seed=0,1", "workers=1", "+env.x=range(3)", "env=glob(*)", "a=[1,2]", "b='1,2'", "nonsense", "c=1,"]
+    assert swept_keys(words) == {"seed", "env.x", "env"}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_a_search_whose_plugin_is_missing_is_one_sentence_that_names_it(tmp_path
 
 
 def test_a_plain_installation_sweeps(tmp_path: Path):
-    words = ("sampler.n_paths=4", "task.step_limit=5", "workers=1", "iterations=1")
+    words = ("sampler.n_paths=4", "step_limit=5", "workers=1", "iterations=1")
     assert without_plugins(tmp_path, "-m", "seed=0,1", *words).returncode == 0
     assert len(list(tmp_path.rglob("done.json"))) == 2
 

@@ -2,10 +2,11 @@
 
 import re
 import shutil
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +14,9 @@ from compose import CONF, composed, options, planned
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from trpo_cli.cli import help
 from trpo_cli.cli.sweeps import PACKAGES
+from trpo_cli.config.scale import LEAST
 from trpo_cli.config.schema import register_schema
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.trust_region import TrustRegion
@@ -30,7 +33,7 @@ METHODS = [
 ]
 
 
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+GROUPS = sorted(group for group in help.GROUPS if "/" not in group)
 WORDS = [f"{group}={option}" for group in GROUPS for option in options(group)]
 
 
@@ -53,7 +56,7 @@ def test_every_option_composes_and_builds(word: str):
     if group == "experiment":
         assert (name, env) == (option.split("/")[0].replace("fig4", "figure4"), option.split("/")[1])
     elif group == "scale":
-        assert plan.sampler.scale == {"paper": 1, "laptop": 1 / 8, "smoke": 0.01}[option]  # type: ignore[attr-defined]
+        assert plan.sampler.n_paths == {"paper": 256, "laptop": 32, "smoke": 3}[option]  # type: ignore[attr-defined]
     else:
         chosen = dict(zip(("optimizer", "sampler"), method.split("-"), strict=True)) | {"env": env}
         assert (
@@ -124,7 +127,6 @@ def test_a_task_brings_the_numbers_of_table_2(words: str, env: str):
     assert isinstance(vine.sampler, Vine) and isinstance(single.sampler, SinglePath)
     assert (vine.sampler.n_trunks, vine.sampler.n_actions, vine.sampler.branch_length) == (16, 4, branch_length)
     assert vine.sampler.n_states * vine.sampler.n_actions == n_q_values
-    assert vine.sampler.scale == single.sampler.scale == 1
     assert single.sampler.n_paths == {"swimmer": 50, "hopper": 1000, "walker": 10_000}[env]
     assert (single.sampler.steps_per_iteration or single.sampler.n_paths * 1000) == steps
     assert tuple(vine.network.hidden_sizes) == layers and vine.network.nonlinearity == "softplus"
@@ -161,18 +163,40 @@ def test_the_number_of_policy_parameters(env: str, n_parameters: int):
     assert plan.policy.n_parameters == by_hand == n_parameters
 
 
-@pytest.mark.parametrize("env", ["cartpole", "walker"])
-def test_a_scale_multiplies_what_is_drawn_and_nothing_else(env: str):
-    for sampler in ("single", "vine"):
-        words = (f"experiment=icml/{env}", f"sampler={sampler}")
-        full, eighth = (planned(*words, f"scale={scale}").config for scale in ("paper", "laptop"))
-        for config, scale in ((full, 1), (eighth, 1 / 8)):
-            assert config["sampler"].pop("scale") == config.pop("path_scale") == scale
-        assert full == eighth
-    for optimizer in ("cem", "cma"):
-        words = (f"experiment=icml/{env}", f"optimizer={optimizer}", "policy.hidden_sizes=[]")
-        populations = [planned(*words, f"scale={scale}").optimizer.population for scale in ("paper", "laptop")]
-        assert populations[1] == populations[0] / 8
+@pytest.mark.parametrize(
+    ("words", "scale", "drawn"),
+    [  # the numbers of the runs that were published under scale=laptop among them
+        ("experiment=fig4/cartpole", "laptop", {"n_paths": 32}),
+        ("experiment=fig4/cartpole sampler=vine", "laptop", {"n_trunks": 4, "n_states": 25}),
+        ("experiment=fig4/hopper", "laptop", {"n_paths": 64}),
+        ("experiment=fig4/hopper sampler=vine", "laptop", {"n_trunks": 4, "n_states": 625}),
+        ("env=walker", "laptop", {"n_paths": 1250, "steps_per_iteration": 125_000}),
+        ("env=atari/pong sampler=vine", "smoke", {"trunk_steps": 400, "steps_per_iteration": 4000}),
+        ("env=cartpole sampler=vine", "smoke", {"n_trunks": 1, "n_states": 2}),
+        ("env=cartpole sampler.n_paths=3", "smoke", {"n_paths": 2}),
+        ("env=cartpole optimizer=cem", "laptop", {"population": 32}),
+        ("env=cartpole optimizer=cma", "smoke", {"population": 20}),
+        (
+            "env=cartpole optimizer=cem optimizer.population=30 optimizer.elite_fraction=0.5",
+            "laptop",
+            {"population": 20},
+        ),
+    ],
+)
+def test_a_scale_multiplies_what_an_iteration_draws_and_nothing_else(words: str, scale: str, drawn: dict[str, int]):
+    full, small = (planned(*words.split(), f"scale={scale}") for scale in ("paper", scale))
+    part = "optimizer" if "population" in drawn else "sampler"
+    assert {name: getattr(getattr(small, part), name) for name in drawn} == drawn
+    numbers = {name: getattr(getattr(full, part), name) for name in LEAST if hasattr(getattr(full, part), name)}
+    assert replace(getattr(small, part), **numbers) == getattr(full, part)
+    assert full.config | {"path_scale": 0} == small.config | {"path_scale": 0}
+
+
+def test_a_number_is_checked_as_it_was_written_and_at_scale_1_stays_as_it_is():
+    with pytest.raises(ConfigError, match=r"^sampler\.n_paths=1 must be at least 2"):
+        planned("sampler.n_paths=1", "scale=smoke")
+    assert planned("sampler.n_paths=1", "sampler.baseline=none").sampler.n_paths == 1
+    assert planned("optimizer=cma", "optimizer.population=4").optimizer.population == 4
 
 
 @pytest.mark.parametrize("target", targets())
@@ -187,8 +211,8 @@ def test_no_number_of_a_component_stands_as_a_default_in_its_class(target: str):
     ("key", "body"),
     [
         ("iteratons", "iteratons: 3"),
-        ("task.step_limt", "task:\n  step_limt: 3"),
-        ("task.vine.n_trunk", "task:\n  vine:\n    n_trunk: 3"),
+        ("step_limt", "step_limt: 3"),
+        ("task", "task:\n  gamma: 0.9"),
         ("optimizer.kl_limt", "optimizer:\n  kl_limt: 0.1"),
         ("sampler.n_pahts", "sampler:\n  n_pahts: 3"),
         ("policy.hidden_size", "policy:\n  hidden_size: [3]"),
@@ -214,6 +238,74 @@ def test_an_experiment_wins_over_the_options_and_the_command_line_over_the_exper
         == 0.2
     )
     assert planned("experiment=mine", conf=conf).seed == 7
+
+
+OWN_ENV = "# @package _global_\nenv:\n  _target_: trpo_cli.sims.gymnasium.Gymnasium\n  id: Acrobot-v1\n  kwargs: null\n"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_env_file_needs_only_its_own_numbers_and_a_step_limit(method: str, tmp_path: Path):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    (conf / "env/mine.yaml").write_text(OWN_ENV + "step_limit: 70\n")
+    plan = planned("env=mine", *method.split(), *(["policy.hidden_sizes=[4]"] if "cma" in method else []), conf=conf)
+    assert plan.step_limit == 70 and plan.iterations == 100
+
+
+def test_without_a_step_limit_it_is_the_environments_own():
+    assert planned("env=gymnasium", "env.id=CartPole-v1").step_limit == 500
+    assert planned("env=gymnasium", "env.id=CartPole-v1", "step_limit=7").step_limit == 7
+
+
+COMPONENTS = [word for word in WORDS if word.partition("=")[0] in ("policy", "sampler", "optimizer")]
+
+
+@pytest.mark.parametrize("word", COMPONENTS)
+def test_an_option_holds_a_default_for_every_field_of_its_component(word: str):
+    group, _, option = word.partition("=")
+    node = compose_group(group, option)
+    module, _, name = node.pop("_target_").rpartition(".")
+    assert set(node) == {field.name for field in fields(getattr(import_module(module), name))}
+
+
+def compose_group(group: str, option: str) -> dict[str, Any]:
+    """An option's file laid over those that its defaults name."""
+    content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
+    bases = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    return {
+        key: value for part in [*(compose_group(group, base) for base in bases), content] for key, value in part.items()
+    }
+
+
+PAIRS = sorted(p for folder in ("env_policy", "env_sampler", "env_optimizer") for p in (CONF / folder).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PAIRS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_of_differences_is_found_by_an_env_and_sets_keys_of_its_option(path: Path):
+    group = path.parent.name.removeprefix("env_")
+    env, _, option = path.stem.rpartition("-")
+    texts = [file.read_text() for folder in ("env", "env_shared") for file in (CONF / folder).rglob("*.yaml")]
+    assert env in options("env") or any(f"override /env_{group}: {env}-${{{group}}}\n" in text for text in texts)
+    content = compose_group(f"env_{group}", path.stem)
+    assert set(content) == {group} and set(content[group]) <= set(compose_group(group, option))
+    assert path.read_text().startswith("# @package _global_\n# env=")
+
+
+def test_an_experiment_wins_over_the_differences_of_its_env_and_the_command_line_over_all(tmp_path: Path):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    assert planned("env=hopper").sampler.n_paths == 1000
+    assert planned("experiment=fig4/hopper").sampler.n_paths == 512
+    assert planned("experiment=fig4/hopper", "sampler.n_paths=9").sampler.n_paths == 9
+    (conf / "experiment/mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - /experiment/icml/hopper\n  - _self_\nsampler:\n  n_paths: 7\n"
+    )
+    assert planned("experiment=mine", conf=conf).sampler.n_paths == 7
+    (conf / "experiment_sampler/mine-vine.yaml").write_text("# @package _global_\nsampler:\n  n_states: 3\n")
+    defaults = "defaults:\n  - _self_\n  - override /experiment_sampler: mine-${sampler}\n"
+    (conf / "experiment/mine.yaml").write_text(f"# @package _global_\n{defaults}name: mine\n")
+    assert planned("experiment=mine", conf=conf).sampler.n_paths == 256
+    assert planned("experiment=mine", "sampler=vine", conf=conf).sampler.n_states == 3
 
 
 def test_every_value_of_a_composed_configuration_is_in_the_end_a_number_or_a_word():

@@ -16,10 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from trpo_cli.cli import exits
 from trpo_cli.cli import train as cli
 from trpo_cli.config import plan as planning
-from trpo_cli.config import unused as unread
+from trpo_cli.config import scale as scaling
 from trpo_cli.config.schema import resolved
+from trpo_cli.config.unused import require_used
+from trpo_cli.config.unused import unused as unused_fields
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.optimizers.cma import Cma
@@ -55,9 +58,10 @@ MISTAKES = [
     ),
     *("hydra/launcher=nope", "hydra.nope=1", "hydra.run=3", "hydra.sweeper.params=3", "hydra/nope=1", "hydra.mode=x"),
     *(
-        "task={}",
         "task={step_limit: 5}",
-        "task={nope: 5}",
+        "sampler={n_paths: 5}",
+        "sampler.step_limit=5",
+        "task.gamma=0.9",
         "sampler=null",
         "policy=null",
         "optimizer._target_=os.system",
@@ -95,7 +99,8 @@ def said_and_planned(*words: str) -> tuple[int, list[str], list[Plan]]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()):
         patch.setattr(sys, "argv", ["trpo-train", *words])
-        patch.setattr(cli, "_say", lambda command, sentence: said.append(sentence))
+        patch.setattr(exits, "say", lambda command, sentence: said.append(sentence))
+        patch.setattr(cli, "say", exits.say)
         patch.setattr(processes, "run", lambda n, body: body(Group()))
         patch.setattr(training_run, "execute", lambda plan, group, stop: plans.append(plan) or 0)
         GlobalHydra.instance().clear()
@@ -121,7 +126,7 @@ def parts(plan: Plan) -> tuple[Any, ...]:
         plan.optimizer,
         *rest,
         plan.config["device"],
-        plan.config["task"]["step_limit"],
+        plan.step_limit,
     )
 
 
@@ -157,7 +162,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
             words.append(f"{group}={draw(st.sampled_from([*choices, *choices, 'nothing', 'null']))}")
     if "env=gymnasium" in words and draw(st.booleans()):
         words.append("env.id=CartPole-v1")
-    for key in draw(st.lists(st.sampled_from([*KEYS, "env.id", "env.kwargs", "task.search.population"]), max_size=3)):
+    for key in draw(st.lists(st.sampled_from([*KEYS, "env.id", "env.kwargs", "path_scale", "step_limit"]), max_size=3)):
         place = draw(st.integers(0, len(key) - 1)) if draw(st.integers(0, 9)) == 0 else len(key)
         sign = draw(st.sampled_from(["", "", "", "", "", "", "+", "++", "~"]))
         value = draw(st.one_of(NUMBERS, NUMBERS, WORDS, LISTS, ODD))
@@ -191,71 +196,77 @@ def test_a_word_that_hydra_trips_over_is_one_sentence(word: str, tmp_path: Path,
     require_plan_or_sentence([word])
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (
-            "task.vine.n_trunks=3",
-            "task.vine.n_trunks would not be used: nothing refers to it with env=cartpole, sampler=",
-        ),
-        ("task.vine={n_trunks:3}", "task.vine.n_trunks would not be used: nothing refers to it"),
-        ("task.search.population=30", "task.search.population would not be used: nothing refers to it"),
-        ("iterations=3 task.iterations=4", "task.iterations would not be used: nothing refers to it"),
-        ("task.gamma=0.5 sampler.gamma=0.9", "task.gamma would not be used: nothing refers to it"),
-        ("optimizer=cem sampler.n_paths=4", "sampler.n_paths would not be used: optimizer=cem runs one episode a cand"),
-        (
-            "optimizer=cem device=cpu",
-            "device would not be used: optimizer=cem runs one episode a candidate and computes",
-        ),
-        ("optimizer=cem task.gamma=0.9", "task.gamma would not be used: nothing refers to it"),
-        ("policy.nonlinearity=tanh", "policy.nonlinearity would not be used: policy.hidden_sizes=[] is linear"),
-        ("task.nonlinearity=tanh", "task.nonlinearity would not be used: nothing refers to it"),
-        ("env=hopper env.feet=[foot_geom]", "env.feet would not be used: env.impact_cost=0.0; leave it out"),
-        ("sampler.steps_per_iteration=50 task.single.n_paths=4", "task.single.n_paths would not be used: nothing refe"),
-        (
-            "sampler.steps_per_iteration=50 sampler.n_paths=4",
-            "sampler.n_paths would not be used: sampler.steps_per_iteration=50 is set",
-        ),
-        (
-            "env=gymnasium env.id=CartPole-v1 policy.initial_std=2",
-            "policy.initial_std would not be used: the actions a",
-        ),
-        ("path_scale=0.5 sampler.scale=1", "path_scale would not be used: nothing refers to it"),
-    ],
-)
-def test_a_value_that_nothing_would_read_is_refused(words: str, sentence: str):
+NOT_USED = {
+    "sampler.steps_per_iteration=50 sampler.n_paths=4": "sampler.n_paths",
+    "sampler=vine sampler.trunk_steps=50 sampler.n_trunks=4": "sampler.n_trunks",
+    "sampler=vine sampler.steps_per_iteration=5000 sampler.n_states=4": "sampler.n_states",
+    "optimizer=cem sampler.n_paths=4": "sampler.n_paths",
+    "optimizer=cma sampler.gamma=0.9": "sampler.gamma",
+    "optimizer=cem device=cpu": "device",
+    "policy.nonlinearity=tanh": "policy.nonlinearity",
+    "policy.hidden_norm=2": "policy.hidden_norm",
+    "env=gymnasium env.id=CartPole-v1 policy.initial_std=2": "policy.initial_std",
+    "env=hopper env.feet=[foot_geom]": "env.feet",
+    "optimizer.fisher_min_states=5": "optimizer.fisher_min_states",  # cart-pole takes every state
+}
+
+
+@pytest.mark.parametrize("words", NOT_USED)
+def test_a_value_without_effect_is_refused(words: str):
     status, said, plans = said_and_planned(*words.split(), *BASE)
-    assert (status, plans) == (2, []) and said[0].startswith(sentence), said
+    assert (status, plans) == (2, []) and said[0].startswith(f"{NOT_USED[words]} would not be used: ")
+
+
+def test_the_sentence_says_why_and_what_to_do():
+    assert said_and_planned("sampler.steps_per_iteration=50", "sampler.n_paths=4", *BASE)[1] == [
+        "sampler.n_paths would not be used: sampler.steps_per_iteration=50 is set, "
+        "or add sampler.steps_per_iteration=null; leave it out"
+    ]
+
+
+@pytest.mark.parametrize("words", ["sampler=vine sampler.n_paths=3", "sampler.n_trunks=3", "optimizer.population=3"])
+def test_a_value_of_another_option_is_refused_as_a_key_that_does_not_exist(words: str):
+    status, (sentence,), _ = said_and_planned(*words.split(), *BASE)
+    assert status == 2 and f"{words.split()[-1][:-2]} does not exist with the chosen options; it belongs to" in sentence
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        *(
-            "optimizer=cem task.search.population=40",
-            "optimizer=cem path_scale=0.5",
-            "sampler=vine task.vine.n_trunks=3",
-        ),
-        *("task.step_limit=30", "optimizer=cem task.step_limit=30", "task.iterations=3", "task={gamma:0.9}", "seed=5"),
-        *("policy.hidden_sizes=[4] policy.nonlinearity=tanh", "task.hidden_sizes=[4] task.nonlinearity=tanh"),
-        *(
-            "seed=${iterations}",
-            "iterations=${task.vine.n_trunks} task.vine.n_trunks=3",
-            "env=walker env.feet=[foot_geom]",
-        ),
+        *("optimizer=cem optimizer.population=40", "optimizer=cem path_scale=0.5", "optimizer=cem sampler=single"),
+        *("step_limit=30", "optimizer=cem step_limit=30", "iterations=3", "seed=5", "seed=${iterations}"),
+        *("policy.hidden_sizes=[4] policy.nonlinearity=tanh", "env=walker env.feet=[foot_geom]"),
+        *("sampler=vine iterations=${sampler.n_trunks} sampler.n_trunks=3", "env=hopper optimizer.fisher_min_states=5"),
     ],
 )
-def test_a_value_that_something_reads_is_not(words: str):
+def test_a_value_with_an_effect_is_not(words: str):
     status, said, plans = said_and_planned(*words.split(), *BASE)
     assert (status, said) == (0, []) and len(plans) == 1
 
 
+def test_a_component_outside_the_package_says_itself_what_it_does_not_use(monkeypatch: pytest.MonkeyPatch):
+    class Silent:
+        pass
+
+    class Outspoken:
+        def unused(self) -> dict[str, str]:
+            return {"depth": "mine.width=1"}
+
+    assert unused_fields({"mine": [Silent(), Outspoken()]}) == {"mine.depth": "mine.width=1"}
+    with pytest.raises(ConfigError, match=r"^mine\.depth would not be used: mine\.width=1; leave it out$"):
+        require_used(["seed=3", "mine={depth: 3}"], {"mine.depth": "mine.width=1"})
+
+
+def test_the_scale_is_refused_if_it_multiplies_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scaling, "LEAST", {})
+    status, said, _ = said_and_planned("path_scale=0.5", *BASE)
+    assert status == 2 and said[0].startswith("path_scale would not be used: ")
+
+
 def test_what_the_oracle_calls_unused_is_what_the_command_refuses(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(planning, "require_read", lambda *_: None)
-    for words in (["task.vine.n_trunks=3"], ["optimizer=cem", "sampler.n_paths=4"]):
-        (plan,) = said_and_planned(*words, *BASE)[2]
-        assert unused(plan, words) == [words[-1].partition("=")[0]]
-    assert unread.REFERENCE.findall("${scaled_population:${task.n},${path_scale}}") == ["task.n", "path_scale"]
+    monkeypatch.setattr(planning, "require_used", lambda *_: None)
+    (plan,) = said_and_planned("optimizer=cem", "sampler.n_paths=4", *BASE)[2]
+    assert unused(plan, ["optimizer=cem", "sampler.n_paths=4"]) == ["sampler.n_paths"]
 
 
 def test_the_keys_drawn_are_those_of_the_components():

@@ -17,7 +17,7 @@ HELPERS = Path(__file__).parent
 ROOT = HELPERS.parents[1]
 PATIENCE_S = 120.0  # for what takes seconds on an idle machine
 END_S = 30.0  # a command has to be gone this long after it has lost a worker
-TINY = ("env._target_=faulty_env.Faulty", "sampler.n_paths=8", "task.step_limit=20", "iterations=6")
+TINY = ("env._target_=faulty_env.Faulty", "sampler.n_paths=8", "step_limit=20", "iterations=6")
 RUN = Path("outputs/train/cartpole/trpo-single/seed0")
 
 

@@ -118,13 +118,13 @@ def trpo(**changes: Any) -> TrustRegion:
 
 
 def single(**changes: Any) -> SinglePath:
-    numbers = {"gamma": 0.9, "step_limit": 20, "n_paths": 16, "steps_per_iteration": None, "scale": 1.0}
+    numbers = {"gamma": 0.9, "step_limit": 20, "n_paths": 16, "steps_per_iteration": None}
     return _shipped("sampler/single", **{**numbers, **changes})
 
 
 def vine(**changes: Any) -> Vine:
     numbers = {"gamma": 0.9, "step_limit": 20, "n_trunks": 8, "n_states": 12, "n_actions": 3, "branch_length": 5}
-    budgets = {"trunk_steps": None, "steps_per_iteration": None, "proposal": "policy", "scale": 1.0}
+    budgets = {"trunk_steps": None, "steps_per_iteration": None, "proposal": "policy"}
     return _shipped("sampler/vine", **{**numbers, **budgets, **changes})
 
 

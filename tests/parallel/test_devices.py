@@ -86,7 +86,7 @@ def test_the_same_theta_draws_the_same_batch(sampler: Sampler):
 @needs_gpu
 @pytest.mark.parametrize("optimizer", UPDATES)
 def test_every_update_computes_there(optimizer: str):
-    plan = planned("env=cartpole", f"optimizer={optimizer}", "sampler.n_paths=24", "task.step_limit=100")
+    plan = planned("env=cartpole", f"optimizer={optimizer}", "sampler.n_paths=24", "step_limit=100")
     algorithm = plan.algorithm(plan.policy)
     theta = algorithm.initial()["theta"]
     rows = [algorithm.iterate({"theta": theta.to(d)}, 0, WORLD)[1] for d in ("cpu", GPU)]

@@ -16,7 +16,7 @@ from trpo_cli.reports.table1 import PAPER
 from trpo_cli.samplers.randomness import generator
 from trpo_cli.samplers.vine import Vine
 
-SHORT = ("task.step_limit=150", "iterations=2", "name=figure5")
+SHORT = ("step_limit=150", "iterations=2", "name=figure5")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_vine_tries_uniform_actions_and_weighs_them_by_q():
         "sampler.branch_length=3",
         "sampler.steps_per_iteration=null",
         "sampler.n_states=20",
-        "task.step_limit=30",
+        "step_limit=30",
     ).sampler
     theta = plan.policy.initial(generator(0, "initial_policy")) * 30
     batch, _ = sampler(plan.sim, plan.policy, theta, 0, 0, Group())
@@ -96,7 +96,7 @@ def test_figure_5_and_tables_1_and_3_are_drawn_from_run_directories(runs: Path, 
 
 
 def test_reports_of_atari_refuse_other_runs_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    executed(planned("iterations=1", "sampler.n_paths=4", "task.step_limit=5", f"outputs={tmp_path}"))
+    executed(planned("iterations=1", "sampler.n_paths=4", "step_limit=5", f"outputs={tmp_path}"))
     assert report(["figure5", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "no run is TRPO on a game of Figure 5" in capsys.readouterr().err
 
@@ -104,8 +104,8 @@ def test_reports_of_atari_refuse_other_runs_in_one_sentence(tmp_path: Path, caps
 def test_chance_plays_every_action_alike(runs: Path, tmp_path: Path):
     found = json.loads((runs / "atari/pong/trpo-single/seed0/evaluation_random.json").read_text())
     assert found["random"] and found["episodes"] == 3
-    with pytest.raises(ConfigError, match="greedy=true and random=true exclude one another"):
+    with pytest.raises(ConfigError, match="greedy=true and random=true cannot both"):
         parse([f"run={runs}", "greedy=true", "random=true"])
-    place = executed(planned("iterations=1", "sampler.n_paths=4", "task.step_limit=5", f"outputs={tmp_path}"))
-    with pytest.raises(ConfigError, match="random=true chooses among discrete actions"):
+    place = executed(planned("iterations=1", "sampler.n_paths=4", "step_limit=5", f"outputs={tmp_path}"))
+    with pytest.raises(ConfigError, match="random=true needs discrete actions"):
         evaluate(Request(run=str(place), random=True))

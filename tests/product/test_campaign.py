@@ -30,7 +30,7 @@ from trpo_cli.training.run import Plan, execute
 SEED = 1502_05477
 FAULTS = {1: 120, 2: 60, 3: 24}  # workers: faults that have to hit
 ITERATIONS = 12
-SHORT = ("task.step_limit=20", f"iterations={ITERATIONS}", "seed=3")
+SHORT = ("step_limit=20", f"iterations={ITERATIONS}", "seed=3")
 METHODS = {
     1: (*SHORT, "sampler.n_paths=4"),
     2: (*SHORT, "sampler=vine", "sampler.n_trunks=4", "sampler.n_states=12", "sampler.branch_length=5"),

@@ -51,9 +51,9 @@ class Hazard(CartPole):
         return Step(step.states, rewards, step.terminated | (self.kind == "short"))
 
 
-SINGLE = ("task.step_limit=30", "sampler.n_paths=8", "iterations=3")
-TWIGS = ("sampler=vine", "task.step_limit=30", "sampler.n_trunks=4", "sampler.n_states=10", "sampler.branch_length=9")
-SEARCH = ("task.step_limit=30", "optimizer.population=20", "iterations=3")
+SINGLE = ("step_limit=30", "sampler.n_paths=8", "iterations=3")
+TWIGS = ("sampler=vine", "step_limit=30", "sampler.n_trunks=4", "sampler.n_states=10", "sampler.branch_length=9")
+SEARCH = ("step_limit=30", "optimizer.population=20", "iterations=3")
 METHODS = {
     **{m: (f"optimizer={m}", *SINGLE) for m in ("trpo", "natural_gradient", "policy_gradient", "max_kl", "rwr")},
     "empirical_fim": ("optimizer=empirical_fim", *SINGLE),
@@ -147,7 +147,7 @@ def test_an_unstable_simulation_costs_its_episodes_and_no_more(sampler: str, n: 
         "env=walker",
         f"sampler={sampler}",
         *words,
-        "task.step_limit=20",
+        "step_limit=20",
         "policy.input_scale=none",
         "iterations=2",
         f"outputs={tmp_path}",

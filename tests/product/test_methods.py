@@ -19,7 +19,7 @@ METHODS = {  # the same task, and a batch of a few thousand steps at most
     "cem": ("optimizer.population=40",),
     "cma": ("optimizer.population=40", "optimizer.initial_std=0.5"),
 }
-COMMON = ("env=cartpole", "task.step_limit=100", "workers=1")
+COMMON = ("env=cartpole", "step_limit=100", "workers=1")
 
 
 def rows(outputs: Path, method: str, *words: str) -> list[dict[str, Any]]:

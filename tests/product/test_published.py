@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ CURVES = sorted({path.parents[1] for path in PAPER.glob("runs/**/run.json")})
 def test_a_published_run_can_be_continued_by_its_command(curve: Path):
     run = min(curve.glob("seed*"))
     description = json.loads((run / "run.json").read_text())
-    words = description["command"].split()[1:]
+    words = shlex.split(description["command"])[1:]
     plan = planned(*(word for word in words if not word.startswith("device=")))  # on any machine
     assert require_same_run(run, json.loads(json.dumps(plan.identity))) == description
     with pytest.raises(ConfigError, match="holds a run with seed="):

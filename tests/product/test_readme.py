@@ -21,7 +21,7 @@ def section(title: str) -> str:
 
 @pytest.mark.parametrize("words", [*(f"optimizer={method}" for method in METHODS), "sampler=vine"])
 def test_every_column_of_a_real_row_is_explained(words: str, tmp_path: Path):
-    small = ("iterations=1", "task.step_limit=20", "path_scale=0.05", f"outputs={tmp_path}")
+    small = ("iterations=1", "step_limit=20", "path_scale=0.05", f"outputs={tmp_path}")
     row = json.loads((executed(planned(words, *small)) / "progress.jsonl").read_text())
     explained = re.findall(r"`([a-z_/]+)`", section("Columns of `progress.jsonl`"))
     assert row.keys() <= set(explained)

@@ -66,19 +66,12 @@ def test_another_configuration_is_refused_by_the_first_key_that_differs(
     assert snapshot(tmp_path) == before
 
 
-def test_a_run_from_before_a_setting_goes_on_with_what_it_did_then(tmp_path: Path) -> None:
-    before = {"optimizer": {"cg_damping": 0.01}}
-    opened(tmp_path / "run", before).close()
-    opened(tmp_path / "run", {"optimizer": {"cg_damping": 0.01, "damping": "identity"}}).close()
-    with pytest.raises(ConfigError, match=r"optimizer.damping=identity, .* optimizer.damping=paths"):
-        opened(tmp_path / "run", {"optimizer": {"cg_damping": 0.01, "damping": "paths"}})
-
-
-def test_another_format_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("found", "cure"), [(1, "scripts/rewrite_runs"), (99, "the version that began it")])
+def test_another_format_is_refused_with_what_to_do(found: int, cure: str, tmp_path: Path) -> None:
     opened(tmp_path).close()
     description = json.loads((tmp_path / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps(description | {"format": 2}))
-    with pytest.raises(ConfigError, match="has format 2"):
+    (tmp_path / "run.json").write_text(json.dumps(description | {"format": found}))
+    with pytest.raises(ConfigError, match=f"has format {found}.*{cure}.*name="):
         opened(tmp_path)
 
 
@@ -115,7 +108,7 @@ def test_a_dead_command_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
     (tmp_path / PROGRESS).mkdir(parents=True)
-    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "identity": {}}))
+    (tmp_path / "run.json").write_text(json.dumps({"format": 2, "identity": {}}))
     for _ in range(2):  # The second would find it in use.
         with pytest.raises(RunError, match=r"cannot write to .*progress\.jsonl: Is a directory"):
             opened(tmp_path, {})

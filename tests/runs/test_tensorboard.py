@@ -59,7 +59,7 @@ def test_the_returns_of_every_iteration_are_a_histogram_and_no_part_of_a_row(tmp
 
 
 def test_a_run_is_one_row_of_the_table_of_hyperparameters_with_its_end(tmp_path: Path) -> None:
-    plan = planned("iterations=2", "sampler.n_paths=4", "task.step_limit=20", "seed=3", f"outputs={tmp_path}")
+    plan = planned("iterations=2", "sampler.n_paths=4", "step_limit=20", "seed=3", f"outputs={tmp_path}")
     run = executed(plan)
     contents = events(run).PluginTagToContent(hparams.PLUGIN_NAME)
     start = hparams.parse_session_start_info_plugin_data(contents[hparams.SESSION_START_INFO_TAG])
@@ -77,7 +77,7 @@ def test_a_run_is_one_row_of_the_table_of_hyperparameters_with_its_end(tmp_path:
 
 
 def test_the_page_of_charts_draws_scalars_that_exist(tmp_path: Path) -> None:
-    words = ("iterations=1", "sampler.n_paths=4", "task.step_limit=20", "optimizer.kl_slack=2", f"outputs={tmp_path}")
+    words = ("iterations=1", "sampler.n_paths=4", "step_limit=20", "optimizer.kl_slack=2", f"outputs={tmp_path}")
     run = executed(planned(*words))
     found = events(run)
     (event,) = found.Tensors(CONFIG_SUMMARY_TAG)

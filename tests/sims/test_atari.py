@@ -266,7 +266,7 @@ def test_the_authors_settings_are_the_default():
 def test_the_protocol_that_is_common_now_is_a_handful_of_overrides():
     words = (
         "env.sticky_actions=0.25 env.start_no_ops=0 env.random_no_ops=30 env.frame_pool=max "
-        "env.screen_lines=[0,210] env.size=[84,84] task.step_limit=27000"
+        "env.screen_lines=[0,210] env.size=[84,84] step_limit=27000"
     )
     plan = planned("env=atari/pong", *words.split())
     assert plan.sim.obs_shape == (4, 84, 84) and plan.policy.n_parameters == 120_860

@@ -19,11 +19,11 @@ WALKS = [
     f"gym_envs:{kind}Walk-v0" for kind in ("", "Numbered", "Tall", "Pushed", "Stepped", "Shifted", "Factored", "Locked")
 ]
 IDS = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5", *WALKS]
-SMALL = ("task.step_limit=30", "sampler.steps_per_iteration=null", "sampler.n_paths=8", "policy.input_scale=none")
+SMALL = ("step_limit=30", "sampler.steps_per_iteration=null", "sampler.n_paths=8", "policy.input_scale=none")
 NAMES = ("single", "vine")
 TWIGS = (
     "sampler=vine",
-    "task.step_limit=30",
+    "step_limit=30",
     "sampler.n_trunks=4",
     "sampler.n_states=9",
     "sampler.branch_length=8",
@@ -262,9 +262,9 @@ def test_the_vine_refuses_what_cannot_be_copied_and_single_paths_do_not(kind, re
 
 def test_arguments_and_the_time_limit_come_from_the_environment_unless_given():
     plan = planned("env=gymnasium", "env.id=gym_envs:Walk-v0", "env.kwargs={length: 9}")
-    assert plan.sim.kwargs == {"length": 9} and plan.config["task"]["step_limit"] == plan.sampler.step_limit == 30
-    assert planned("env=gymnasium", "env.id=gym_envs:EndlessWalk-v0", "task.step_limit=7").sampler.step_limit == 7
-    assert planned("env=gymnasium", "env.id=CartPole-v1").config["task"]["step_limit"] == 500
+    assert plan.sim.kwargs == {"length": 9} and plan.step_limit == plan.sampler.step_limit == 30
+    assert planned("env=gymnasium", "env.id=gym_envs:EndlessWalk-v0", "step_limit=7").sampler.step_limit == 7
+    assert planned("env=gymnasium", "env.id=CartPole-v1").step_limit == 500
 
 
 @pytest.mark.parametrize(

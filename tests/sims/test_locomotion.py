@@ -246,24 +246,3 @@ def test_torque_limits_are_what_full_control_gives_and_costs():
     beyond = weak.step(states, np.full((10, 2), 3.0))
     effort = (beyond.states[:, 1] - states[:, 1]) / weak.dt - beyond.rewards
     np.testing.assert_allclose(effort, 1e-5 * (50.0**2 + 30.0**2), rtol=1e-9)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_file_has_the_same_keys(task):
-    path, cartpole = CONF / f"{task}.yaml", OmegaConf.load(CONF / "cartpole.yaml")
-    assert path.read_text().startswith("# @package _global_\n")
-    node = OmegaConf.load(path)
-    assert set(node.task) == set(cartpole.task)
-    assert set(node.task.single) == set(cartpole.task.single) and set(node.task.vine) == set(cartpole.task.vine)
-
-
-@pytest.mark.parametrize(
-    ("task", "hidden", "n_paths", "branch_length", "n_q_values"),
-    [("swimmer", [30], 50, 50, 500), ("hopper", [50, 50], 1000, 100, 2500), ("walker", [50, 50], 10000, 100, 2500)],
-)
-def test_table_2(task, hidden, n_paths, branch_length, n_q_values):
-    numbers = OmegaConf.load(CONF / f"{task}.yaml").task
-    assert (numbers.hidden_sizes, numbers.single.n_paths) == (hidden, n_paths)
-    assert (numbers.vine.n_trunks, numbers.vine.n_actions, numbers.vine.branch_length) == (16, 4, branch_length)
-    assert numbers.vine.n_states * numbers.vine.n_actions == n_q_values
-    assert (numbers.step_limit, numbers.iterations, numbers.gamma) == (1000, 200, 0.99)

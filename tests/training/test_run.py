@@ -24,7 +24,7 @@ COLLECT = ("episode_return", "score", "episode_length", "n_episodes", "sim_steps
 UPDATE = ("mean_kl", "max_kl", "surrogate_gain", "accepted", "backtracks", "cg_residual")
 KEYS = {"iteration", "sim_steps_total", "time_s", "time/collect_s", "time/update_s"}
 KEYS |= {f"collect/{key}" for key in COLLECT} | {f"update/{key}" for key in UPDATE}
-SMALL = ("env=cartpole", "task.step_limit=40", "sampler.n_paths=16")
+SMALL = ("env=cartpole", "step_limit=40", "sampler.n_paths=16")
 PATIENCE_S = 120
 assert TensorBoardMirror  # imported here, and not anew by every process that is killed
 
@@ -120,11 +120,11 @@ def killed(plan: Plan, after_s: float) -> bool:
 
 METHODS = {
     "trpo": SMALL,
-    "vine": ("sampler=vine", "task.step_limit=40", "sampler.n_trunks=4", "sampler.n_states=20"),
+    "vine": ("sampler=vine", "step_limit=40", "sampler.n_trunks=4", "sampler.n_states=20"),
     "steps": (*SMALL, "sampler.steps_per_iteration=300", "env.reset_range=0.1"),
     "percentile": (*SMALL, "policy.input_scale=percentile", "checkpoint_every=3"),
-    "cem": ("optimizer=cem", "task.step_limit=40", "optimizer.population=20"),
-    "cma": ("optimizer=cma", "task.step_limit=40", "optimizer.population=20"),
+    "cem": ("optimizer=cem", "step_limit=40", "optimizer.population=20"),
+    "cma": ("optimizer=cma", "step_limit=40", "optimizer.population=20"),
 }
 
 

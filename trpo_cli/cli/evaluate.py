@@ -38,11 +38,11 @@ MEANING = {
     "run": "run directory, finished or not",
     "episodes": "how many whole episodes to play",
     "greedy": "true: the policy's most likely action; false: actions drawn from it, as in training",
-    "seed": "of first states and actions; they are none that the run was trained on, whatever its seed",
+    "seed": "of first states and actions; the run was not trained on them, whatever its seed",
     "out": "JSON file with score and returns; null: evaluation[_greedy|_random].json in the run directory",
     "video": "MP4 file to film the first episodes in",
     "video_episodes": "how many of them",
-    "random": "true: chance plays, every action equally likely, not the policy; for discrete actions",
+    "random": "true: instead of the policy, chance plays: every action is equally likely; for discrete actions",
 }
 
 
@@ -79,11 +79,11 @@ def usage() -> str:
 
 HELP = """\
 Scores what a run has learnt: plays whole episodes with its last checkpoint, prints their mean return with its
-standard error, and writes a JSON file. Training goes on undisturbed if the run is not finished.
+standard error, and writes a JSON file. A run that is still training is not disturbed.
 
   trpo-eval run=DIRECTORY [key=value …]
 
-Keys and what they are unless given
+Keys, with the values that they have if you do not set them
 {keys}
 
 Examples
@@ -95,14 +95,14 @@ A film of a MuJoCo task needs OpenGL; without a screen EGL is used (MUJOCO_GL=eg
 
 
 def parse(words: list[str]) -> Request:
-    """The request in ``key=value`` words; ConfigError where one cannot be read."""
+    """The request in ``key=value`` words; ConfigError if one cannot be read."""
     known = list(Request.__dataclass_fields__)
     typed = OmegaConf.structured(Request)
     try:
         for word in words:
             key, equals, value = word.partition("=")
             if not equals:
-                raise ConfigError(f"{word} is no key=value; for example: {USAGE}")
+                raise ConfigError(f"{word} is not key=value; for example: {USAGE}")
             if key not in known:
                 raise ConfigError(f"{unknown_key(key, known)}; for example: {USAGE}")
             typed[key] = None if value == "null" else value
@@ -113,7 +113,7 @@ def parse(words: list[str]) -> Request:
         if getattr(request, name) < 1:
             raise ConfigError(f"{name}={getattr(request, name)} must be at least 1")
     if request.greedy and request.random:
-        raise ConfigError("greedy=true and random=true exclude one another: chance has no most likely action")
+        raise ConfigError("greedy=true and random=true cannot both be set: for chance no action is the most likely one")
     if request.seed < 0:
         raise ConfigError(f"seed={request.seed} must be >= 0")
     return request
@@ -122,7 +122,10 @@ def parse(words: list[str]) -> Request:
 def trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     cfg = OmegaConf.load(_require_run(run))
-    assert isinstance(cfg, DictConfig)
+    if not isinstance(cfg, DictConfig) or "step_limit" not in cfg:
+        raise ConfigError(
+            f"run={run} is from an older version of trpo_cli or damaged: rewrite it with scripts/rewrite_runs {run}"
+        )
     state = TrainingState.from_dict(_checkpoint(run))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
     policy = network.build(sim.obs_shape, sim.action_space).with_input_map(state.input_map)
@@ -133,7 +136,7 @@ def _require_run(run: Path) -> Path:
     """The run's configuration file."""
     path = run / ".hydra" / "config.yaml"
     if not path.is_file():
-        raise ConfigError(f"run={run} is no run directory: it has no .hydra/config.yaml")
+        raise ConfigError(f"run={run} is not a run directory: it has no .hydra/config.yaml")
     return path
 
 
@@ -160,11 +163,11 @@ def play(
 
 
 def evaluate(request: Request) -> dict[str, Any]:
-    """Run the episodes, film the first ones where that is asked for, and return what the JSON file says."""
+    """Run the episodes, film the first ones if that is asked for, and return what the JSON file says."""
     sim, policy, theta, cfg, iterations = trained(Path(request.run))
     if request.random:
         theta = _chance(policy)
-    limit = int(cfg.task.step_limit)
+    limit = int(cfg.step_limit)
     parts, n_filmed = [], 0
     if request.video:
         require_film(Path(request.video), sim)
@@ -188,7 +191,7 @@ def evaluate(request: Request) -> dict[str, Any]:
 def _chance(policy: Policy) -> torch.Tensor:
     """The θ under which every action of every factor is equally likely: all logits zero."""
     if policy.dist.n_actions is None:
-        raise ConfigError("random=true chooses among discrete actions, and this task's are continuous")
+        raise ConfigError("random=true needs discrete actions, and the actions of this task are continuous")
     return torch.zeros_like(policy.initial(np.random.default_rng(0)))
 
 
@@ -231,7 +234,7 @@ def main(words: list[str]) -> None:
 
 
 def _require_writable(path: Path) -> None:
-    """Raise RunError, before anything is simulated, where no file of this name can be written."""
+    """Raise RunError, before anything is simulated, if no file of this name can be written."""
     try:
         if path.is_dir():
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))

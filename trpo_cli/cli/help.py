@@ -1,15 +1,21 @@
-"""The page that ``trpo-train --help`` prints, made from the comments in ``conf/``, so that it cannot go stale."""
+"""The page that ``trpo-train --help`` prints, made from the values and comments in ``conf/``, so that it stays true."""
 
 import re
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
+
+from trpo_cli.config.messages import shown
+from trpo_cli.config.schema import register_schema
+
+# What a user chooses. The other folders of conf/ hold what these options have in common, or for one pair of them.
 GROUPS = {
-    "env": "the task, which brings its default policy and budgets along",
+    "env": "the task; it sets the numbers of policy, sampler and optimizer for itself",
     "sampler": "how a batch is drawn",
-    "optimizer": "what is made of it",
+    "optimizer": "how the policy is changed by it",
     "policy": "the network",
-    "scale": "how much of the configured batch is drawn",
-    "experiment": "settings as files of differences",
+    "scale": "how large a batch is, compared with the configured one",
+    "experiment": "settings of a published experiment",
     "hydra/launcher": "where the jobs of a sweep (-m) run",
 }
 # Options whose keys stand on the page, with those that people set most.
@@ -22,30 +28,30 @@ EXAMPLES = {
     "trpo-train": "the cart-pole, half a minute",
     "trpo-train env=hopper sampler=vine": "Table 2's settings of a task and a sampler",
     "trpo-train env=hopper sampler.n_paths=64 iterations=60": "a batch for a small machine",
-    "trpo-train env=walker scale=laptop name=small": "an eighth of every batch; a run directory of its own",
-    "trpo-train env=swimmer optimizer=natural_gradient optimizer.penalty=0.1": "a rival of TRPO's",
-    "trpo-train env=hopper_v5 policy.hidden_sizes=[32,32] seed=3": "Gymnasium's task, another network",
+    "trpo-train env=walker scale=laptop name=small": "an eighth of every batch, in a run directory of its own",
+    "trpo-train env=swimmer optimizer=natural_gradient optimizer.penalty=0.1": "another method",
+    "trpo-train env=hopper_v5 policy.hidden_sizes=[32,32] seed=3": "Gymnasium's task, a smaller network",
     "trpo-train experiment=fig4/hopper sampler=vine scale=laptop": "a curve of Figure 4",
     "trpo-train -m env=cartpole,swimmer sampler=single,vine 'seed=range(5)'": "twenty runs, and a table of them",
     "trpo-train -m seed=0,1,2,3 hydra/launcher=joblib_local": "several runs at a time",
-    "trpo-train --cfg job --resolve env=hopper": "every number that this composes, and nothing run",
+    "trpo-train --cfg job --resolve env=hopper": "show every number of this run; run nothing",
 }
 PAGE = """\
 Trust Region Policy Optimization (arXiv 1502.05477v5) as a command: trains a policy and leaves a run directory.
 
   trpo-train [flags] [group=option …] [key=value …]
 
-The run is in outputs/<name>/<env>/<optimizer>-<sampler>/seed<seed>/. The same command again resumes it where it
-stopped and leaves a finished one alone. trpo-eval scores and films what was learnt, trpo-report draws figures.
+The run is in outputs/<name>/<env>/<optimizer>-<sampler>/seed<seed>/. The same command again continues it where it
+stopped, and leaves a finished run alone. trpo-eval scores and films what was learnt, trpo-report draws figures.
 
 {groups}
 
-keys, each with what it is unless given
+keys, with the values that they have if you choose and set nothing (env=cartpole)
 {keys}
-  Any other number of conf/ is set by its name in the same way; --cfg job shows them all.
+  Every other number of conf/ is set by its name in the same way; --cfg job shows them all.
 
 flags
-  -m                one job for each combination of what commas separate; a table of the results ends it
+  -m                one job for each combination of what commas separate; at the end a table of the results
   --cfg job         show the composed configuration and run nothing
   --config-dir DIR  options of your own: DIR/env/mine.yaml is env=mine
   --hydra-help      the flags that come with Hydra
@@ -82,24 +88,27 @@ def _purpose(path: Path) -> str:
 
 def _keys(conf: Path) -> dict[str, str]:
     """``key=value`` for the root's keys and the common ones, and the comments on their lines."""
-    root = {f"{name}={_value(value)}": comment for name, (value, comment) in _lines(conf / "train.yaml").items()}
-    common = {}
+    register_schema()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+        cfg = compose("train")
+    found = {f"{name}={_value(cfg[name])}": comment for name, _, comment in _lines(conf / "train.yaml")}
     for option, names in COMMON.items():
-        lines = _lines(conf / f"{option}.yaml")
-        for name in names:
-            value, comment = lines[name]
-            common[f"{option.partition('/')[0]}.{name}={_value(value)}"] = comment
-    return root | common
+        group = option.partition("/")[0]
+        for name, usual, comment in _lines(conf / f"{option}.yaml"):
+            if name in names:
+                value = _value(cfg[group][name])
+                text = comment if value == usual.replace(" ", "") else comment.rpartition("; ")[0]  # less its source
+                found[f"{group}.{name}={value}"] = text
+    return found
 
 
-def _lines(path: Path) -> dict[str, tuple[str, str]]:
-    """Key: value and comment, of the lines that are not indented."""
-    return {name: (value, text) for name, value, text in re.findall(r"^(\w+): (.+?)  # (.*)$", path.read_text(), re.M)}
+def _lines(path: Path) -> list[tuple[str, str, str]]:
+    """Key, value and comment of the lines that are not indented."""
+    return re.findall(r"^(\w+): (.+?)  # (.*)$", path.read_text(), re.M)
 
 
-def _value(text: str) -> str:
-    """What a key is unless given; another key decides where it is a reference."""
-    return "…" if text.startswith("${") else text
+def _value(value: object) -> str:
+    return shown(value).replace(" ", "")
 
 
 def _columns(lines: dict[str, str], after: str = "", widest: int = 36) -> str:

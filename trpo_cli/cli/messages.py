@@ -1,22 +1,26 @@
-"""What Hydra and OmegaConf object to, in one sentence with the nearest thing that exists."""
+"""What Hydra and OmegaConf refuse, in one sentence with the nearest thing that exists."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from trpo_cli.cli.help import GROUPS
 from trpo_cli.config.messages import explain_value, unknown_key
 
 HELP = "see trpo-train --help"
+SECTIONS = ("env", "policy", "sampler", "optimizer")  # groups whose options are the values of a component
 
 
 def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
     """One sentence about an override or a config file that cannot be composed.
 
-    conf: folder of the YAML files. words: the command line's.
+    conf: folder of the YAML files. words: of the command line.
     """
     cause = error.__cause__ or error.__context__
     text = str(error)
@@ -27,26 +31,28 @@ def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
     if isinstance(error, OmegaConfBaseException):
         return explain_value(error)
     if mark := getattr(error, "problem_mark", None):  # PyYAML's
-        return f"{mark.name}, line {mark.line + 1}, is no YAML: {getattr(error, 'problem', '')}"
+        return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {getattr(error, 'problem', '')}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'|Sweep parameters '([^']+)' requires", text):
-        return f"{found.group(1) or found.group(2)} is a sweep; add -m to run one job for each value"
+        return f"{found.group(1) or found.group(2)} has several values; add -m to run one job for each"
     if "Config group override must be a string" in text:
         return _no_option(words, conf)
     if found := re.search(
         r"Multiple values for ([^ ]+)\. |^([^ ]+) appears more than once|supported: '\++([^=']+)", text
     ):
         group = next(name for name in found.groups() if name)
-        return f"{group} is chosen already; write {group}=… without a + to choose another"
+        return f"{group} has an option already; write {group}=… without a + to choose another"
+    if found := re.search(r"Error resolving interpolation '(.*)', possible interpolation keys: (.*)", text):
+        return _no_single_option(found.group(1), found.group(2).split(", "), words)
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found.group(1)} exists already; write {found.group(1)}=… without a +"
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         found = re.match(r"In '([^']+)':", text)
         where = f" (in {found.group(1)}.yaml)" if found else ""
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and (key := _refused_key(text, cause)):
-            return _unknown_key(key, conf) + where
+            return _unknown_key(key, conf, words) + where
         return explain_value(cause) + where
     if found := re.search(r"Could not (?:override|delete from config\.) '([^']+)", text):
-        return _unknown_key(found.group(1), conf)
+        return _unknown_key(found.group(1), conf, words)
     return text.splitlines()[0] if text else f"{type(error).__name__} while composing the configuration"
 
 
@@ -56,11 +62,11 @@ def _refused_key(text: str, cause: OmegaConfBaseException) -> str | None:
 
 
 def _no_override(word: str) -> str:
-    return f"{word} is no override; write key=value, for example env=hopper or seed=1"
+    return f"{word} is not an override; write key=value, for example env=hopper or seed=1"
 
 
 def _no_option(words: Sequence[str], conf: Path) -> str:
-    """A group that was given a number or nothing in place of the name of an option."""
+    """A group that was given a number or nothing instead of the name of an option."""
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
         options = _options(conf, group.partition("@")[0])
@@ -69,6 +75,14 @@ def _no_option(words: Sequence[str], conf: Path) -> str:
         if options and option not in options:
             return f"{group}={option} does not exist; choices: {', '.join(options)}"
     return f"an option is not a name; {HELP}"
+
+
+def _no_single_option(pair: str, known: Sequence[str], words: Sequence[str]) -> str:
+    """A group that has no option, or a list of them, so that a ``pair`` such as ``${env}-${policy}`` names no file."""
+    group = next((name for name in re.findall(r"\$\{(\w+)\}", pair) if name not in known), pair)
+    if any(word.startswith(f"{group}=[") for word in words):
+        return f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
+    return f"{group} has no value; set {group}=…"
 
 
 def _missing_option(error: MissingConfigException, conf: Path) -> str:
@@ -89,41 +103,61 @@ def _options(conf: Path, group: str) -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
-def _unknown_key(key: str, conf: Path) -> str:
-    """A key that the chosen options do not have: the option that has it, or the nearest key there is."""
-    groups = [folder.name for folder in conf.iterdir() if folder.is_dir()]
-    known = _known_keys(conf)
+def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
+    """A key that the chosen options do not have: the option that has it, or the nearest key that can be set."""
     if "@" in key:
-        return f"{key}: options stay in their own group; write {key.partition('@')[0]}=…"
-    if key in groups:
+        return f"{key}: an option cannot be put elsewhere; write {key.partition('@')[0]}=…"
+    if key in GROUPS:
         return f"{key} is a group: choose one of its options, {key}=…, or set one of the keys, {key}.…=…"
-    if options := sorted(known.get(key, ())):
-        return f"{key} does not exist with the chosen options; it belongs to {', '.join(options)}"
+    root = [name for name in _load(conf / "train.yaml") if name not in ("defaults", "hydra")]
+    known = {group: {option: _keys(conf, group, option) for option in _options(conf, group)} for group in SECTIONS}
+    owners = [f"{group}={option}" for group in SECTIONS for option, keys in known[group].items() if key in keys]
+    if owners:
+        return f"{key} does not exist with the chosen options; it belongs to {', '.join(sorted(owners))}"
+    can_be_set = [*root, *(name for g in SECTIONS for name in known[g].get(_chosen(g, conf, words), []))]
     section = key.rpartition(".")[0]
-    if siblings := [name for name in known if section and name.rpartition(".")[0] == section]:
+    if siblings := [name for name in can_be_set if section and name.rpartition(".")[0] == section]:
         return unknown_key(key, siblings)
-    others = [name for name in known if name != key]
-    near = get_close_matches(key, groups, 1, 0.7) or get_close_matches(key, others, 1, 0.5)
+    names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # the root's own win
+    found = get_close_matches(key.rpartition(".")[2], names, 1, 0.6)
+    near = get_close_matches(key, GROUPS, 1, 0.7) or [names[name] for name in found]
     return f"{key} does not exist; did you mean {near[0]}?" if near else f"{key} does not exist; {HELP}"
 
 
-def _known_keys(conf: Path) -> dict[str, set[str]]:
-    """Dotted key: the options that define it. A group's options share its prefix, global ones have none."""
-    keys: dict[str, set[str]] = {}
-    for path in conf.rglob("*.yaml"):
-        text = path.read_text()
-        group, _, option = path.relative_to(conf).with_suffix("").as_posix().partition("/")
-        if group == "experiment":
-            continue  # sets keys of others and has none of its own
-        prefix = "" if not option or "@package _global_" in text else group + "."
-        stack: list[tuple[int, str]] = []
-        for found in re.finditer(r"^( *)([a-z_]\w*):", text, re.M):
-            depth = len(found.group(1))
-            while stack and stack[-1][0] >= depth:
-                stack.pop()
-            stack.append((depth, found.group(2)))
-            if option:
-                keys.setdefault(prefix + ".".join(name for _, name in stack), set()).add(f"{group}={option}")
-            elif not depth:
-                keys.setdefault(found.group(2), set())  # the root's own
-    return keys
+def _chosen(group: str, conf: Path, words: Sequence[str]) -> str:
+    """The option of a group: the last one on the command line, or the one of ``train.yaml``."""
+    given = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
+    usual = [str(entry[group]) for entry in _load(conf / "train.yaml")["defaults"] if group in entry]
+    return [*usual, *given][-1]
+
+
+def _keys(conf: Path, group: str, option: str) -> list[str]:
+    """The dotted keys of a group's component, as an option and the files that it builds on set them."""
+    path = conf / group / f"{option}.yaml"
+    prefix = "" if "@package _global_" in path.read_text() else f"{group}."
+    names = [prefix + name for name in _leaves(_with_defaults(path, conf))]
+    return [name for name in names if name.startswith(f"{group}.") and not name.endswith("._target_")]
+
+
+def _with_defaults(path: Path, conf: Path) -> dict[str, Any]:
+    content = _load(path)
+    merged: dict[str, Any] = {}
+    for entry in content.pop("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            base = conf / f"{entry}.yaml".lstrip("/") if entry.startswith("/") else path.parent / f"{entry}.yaml"
+            merged = _joined(merged, _with_defaults(base, conf))
+    return _joined(merged, content)
+
+
+def _joined(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)}
+    return {**below, **above, **{key: _joined(below[key], above[key]) for key in both}}
+
+
+def _leaves(tree: dict[str, Any]) -> Iterator[str]:
+    for key, value in tree.items():
+        yield from ((f"{key}.{name}" for name in _leaves(value)) if isinstance(value, dict) else (key,))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.load(path)) or {}  # type: ignore[return-value]

@@ -21,11 +21,11 @@ class Job:
     """One job as it ended: its overrides, its run directory, and the exit status."""
 
     overrides: list[str]
-    directory: str | None  # None where the configuration was refused before it had one
+    directory: str | None  # None if the configuration was refused before it had one
     status: int
 
     def add(self) -> None:
-        """Enter the job in the sweep's ledger, from whatever process; silently not, where none is within reach."""
+        """Write the job into the sweep's ledger, from whatever process; do nothing if the ledger cannot be reached."""
         if path := os.environ.get(_LEDGER):
             with suppress(OSError):  # a job on another machine
                 descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -54,13 +54,13 @@ class Ledger:
 
 
 def final_score(directory: Path) -> float | None:
-    """The score of the last iteration, None where there is none."""
+    """The score of the last iteration; None if there is none."""
     row = _last_row(directory)
     return None if row is None else row.get("collect/score")
 
 
 def table(jobs: Sequence[Job]) -> str:
-    """A line for each job, then the mean over seeds with its standard error where a setting has several."""
+    """A line for each job, then the mean over seeds with its standard error if a setting has several."""
     lines = [("job", "state", "score", "iterations", "directory")]
     scores: dict[str, list[float]] = defaultdict(list)
     for job in jobs:

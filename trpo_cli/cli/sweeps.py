@@ -27,7 +27,7 @@ PACKAGES = {
 
 
 def missing_plugin(error: Exception, conf: Path) -> str | None:
-    """One sentence about a plugin that cannot be had; None where ``error`` is about something else."""
+    """One sentence about a plugin that is missing; None if ``error`` is about something else."""
     file = (error.missing_cfg_file if isinstance(error, MissingConfigException) else None) or ""
     folder, _, option = file.rpartition("/")
     if file in PACKAGES:
@@ -54,6 +54,11 @@ def swept_keys(words: Sequence[str]) -> set[str]:
 def key_of(override: str) -> str:
     """The key that ``key=value`` or ``+key=value`` sets."""
     return override.lstrip("+").partition("=")[0]
+
+
+def quoted(value: str) -> str:
+    """A word as the value of an override, whatever is in it: ``"train/workers=2"``."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def job_name(name: str, swept: Sequence[str]) -> str:

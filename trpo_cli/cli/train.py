@@ -1,13 +1,9 @@
-"""The console scripts: Hydra entry points, and every refusal as one sentence with an exit status.
-
-Exit status: 0 done, 2 bad input, 1 a run that cannot go on, 128 + n stopped by signal n after saving.
-"""
+"""The console scripts: compose the configuration of the command line, then run it, or each job of a sweep."""
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,21 +20,17 @@ from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
+from trpo_cli.cli.exits import JobError, say, sentences, verdict  # noqa: E402
 from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain  # noqa: E402
 from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
-from trpo_cli.cli.sweeps import end_with, granted_cores, job_name, key_of, missing_plugin, swept_keys  # noqa: E402
-from trpo_cli.config.messages import explain_value  # noqa: E402
+from trpo_cli.cli.sweeps import end_with, granted_cores, job_name, key_of, missing_plugin, quoted, swept_keys  # noqa: E402
 from trpo_cli.config.schema import conf_dir, register_schema, resolved  # noqa: E402
-from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError  # noqa: E402
-
-
-class JobError(RuntimeError):
-    """A job of a sweep failed, in whatever process, and has said why; its argument is the exit status."""
+from trpo_cli.errors import ConfigError  # noqa: E402
 
 
 def _job(cfg: DictConfig) -> None:
-    """One run; raises what `_verdict` turns into an exit status and a sentence."""
+    """One run; raises what `exits.verdict` turns into an exit status and a sentence."""
     from trpo_cli.config.plan import plan as make_plan
     from trpo_cli.parallel import processes
     from trpo_cli.parallel.stopping import StopRequest
@@ -48,10 +40,11 @@ def _job(cfg: DictConfig) -> None:
     words = _words(context)
     if context.mode == RunMode.MULTIRUN:
         cores = granted_cores(context.launcher, cores)
-        words += [f"\"name='{cfg.name}'\""] if "=" in cfg.name else []
+        if "=" in cfg.name:  # the name that was made for this job
+            words = [word for word in words if key_of(word) != "name"] + [f"name={quoted(cfg.name)}"]
 
     def prepare() -> tuple[int, run.Plan]:
-        plan = make_plan(cfg, context.runtime.choices, words)
+        plan = make_plan(cfg, context.runtime.choices, words, _flags(context))
         return processes.n_workers(cfg.workers, cores), plan
 
     n, plan = processes.agreed(prepare)
@@ -64,6 +57,12 @@ def _job(cfg: DictConfig) -> None:
 def _words(context: HydraConf) -> list[str]:
     """The job's overrides as they were written: to OmegaConf, ``seed=${iterations}`` is a reference to follow."""
     return OmegaConf.to_container(context.overrides.task, resolve=False)  # type: ignore[return-value]
+
+
+def _flags(context: HydraConf) -> list[str]:
+    """The flags that the command needs to find the same files again."""
+    folders = [source.path for source in context.runtime.config_sources if source.provider == "command-line"]
+    return [word for folder in folders for word in ("--config-dir", os.path.relpath(folder))]
 
 
 def _hydra(job: Callable[[DictConfig], None]) -> None:
@@ -135,9 +134,9 @@ def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[
     try:
         job(cfg)
     except Exception as error:
-        status, sentence = _verdict(error) or (1, f"{type(error).__name__}: {error}")
+        status, sentence = verdict(error) or (1, f"{type(error).__name__}: {error}")
         Job(overrides, str(directory) if directory else None, status).add()
-        _say("trpo-train", f"{' '.join(overrides)}: {sentence}")
+        say("trpo-train", f"{' '.join(overrides)}: {sentence}")
         if isinstance(error, BrokenPipeError):
             raise SystemExit(status) from error  # nobody is there for the other jobs' words either
         raise JobError(status) from error
@@ -146,7 +145,7 @@ def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[
 
 
 def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
-    """Where a job's run is; None where the configuration will be refused before it has a place."""
+    """Where a job's run is; None if the configuration will be refused before it has a place."""
     from trpo_cli.config.plan import run_directory
 
     with suppress(OmegaConfBaseException, ConfigError, KeyError):
@@ -170,7 +169,7 @@ def _require_known_flags() -> None:
 def train() -> None:
     """``trpo-train [overrides]``."""
     register_schema()
-    with _sentences("trpo-train"):
+    with sentences("trpo-train"):
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(page(conf_dir()))
             return
@@ -186,76 +185,7 @@ def evaluate() -> None:
 
         print(usage())
         raise SystemExit(0 if words else 2)
-    with _sentences("trpo-eval"):
+    with sentences("trpo-eval"):
         from trpo_cli.cli import evaluate as evaluation
 
         evaluation.main(words)
-
-
-@contextmanager
-def _sentences(command: str) -> Iterator[None]:
-    """Turn what can go wrong into one sentence on the error stream and an exit status."""
-
-    def at_once(number: int, frame: object) -> None:
-        """What a signal does while no run is there to save."""
-        if "joblib" in sys.modules:
-            raise Interrupted(number)  # it has jobs to end
-        # Not raised: C++ that is importing torch may abort on it.
-        if os.environ.get("RANK", "0") == "0":
-            _say(command, f"stopped at once; {INTACT}")
-        os._exit(128 + number)
-
-    before = {number: signal.signal(number, at_once) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except (Exception, Interrupted) as error:
-        if (verdict := _verdict(error)) is None:
-            raise
-        _leave(command, *verdict, everywhere=isinstance(error, RunError))
-    finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is at_once:
-                signal.signal(number, handler)
-
-
-def _verdict(error: BaseException) -> tuple[int, str] | None:
-    """Exit status and sentence for what can go wrong; None for what should not."""
-    if isinstance(error, ConfigError):
-        return 2, str(error)
-    if isinstance(error, OmegaConfBaseException):
-        return 2, explain_value(error)
-    if isinstance(error, RunError):
-        return 1, str(error)
-    if isinstance(error, JobError):
-        return error.args[0], "not every job of the sweep has finished; the same command runs what is missing"
-    if isinstance(error, BrokenPipeError):
-        return 128 + signal.SIGPIPE, f"standard output was closed; {INTACT}"
-    if isinstance(error, OSError):
-        return 1, f"cannot write to {error.filename or 'standard output'}: {error.strerror}"
-    if isinstance(error, Interrupted):
-        return 128 + error.args[0], f"stopped at once; {INTACT}"
-    return None
-
-
-def _leave(command: str, status: int, sentence: str, everywhere: bool = False) -> NoReturn:
-    """End with ``status`` and a sentence, which in a group of torchrun's the leader says unless all are to."""
-    grouped = "RANK" in os.environ
-    if everywhere or not grouped or _leads_group():
-        _say(command, sentence)
-    if status == 128 + signal.SIGPIPE:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python has yet to flush
-    if grouped:
-        sys.stdout.flush()
-        os._exit(status)  # an ordinary exit trips over the threads of a broken group now and then
-    raise SystemExit(status)
-
-
-def _leads_group() -> bool:
-    from trpo_cli.parallel.processes import speaks
-
-    return speaks()
-
-
-def _say(command: str, sentence: str) -> None:
-    with suppress(OSError):  # nobody listens
-        os.write(2, f"{command}: {sentence}\n".encode())  # not print, which a signal may have interrupted

@@ -1,25 +1,29 @@
 """What OmegaConf objects to, in one sentence."""
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from omegaconf.errors import OmegaConfBaseException
 
 
-def unknown_key(key: str, known: list[str]) -> str:
-    """One sentence about a key that does not exist, with the nearest one that does."""
-    names = {name.rpartition(".")[2]: name for name in known}
+def unknown_key(key: str, known: list[str], elsewhere: Sequence[str] = ()) -> str:
+    """One sentence about a key that does not exist, with the nearest of those that can be set.
+
+    known: the keys in its place, which are listed if none is near
+    """
+    names = {name.rpartition(".")[2]: name for name in [*elsewhere, *known]}
     near = get_close_matches(key.rpartition(".")[2], names, 1, 0.5)
     hint = f"did you mean {names[near[0]]}?" if near else "known here: " + ", ".join(known)
     return f"{key} does not exist; {hint}"
 
 
-# What OmegaConf says: what it means to whoever wrote the value.
+# What OmegaConf says, and what that means for whoever wrote the value.
 _COMPLAINTS = {
     "could not be converted to Integer": "is not a whole number",
     "could not be converted to Float": "is not a number",
-    "is not a valid bool": "is neither true nor false",
-    "is not Optional|Incompatible value 'None'|NoneType is not a subclass": "cannot be: it needs a value",
+    "is not a valid bool": "must be true or false",
+    "is not Optional|Incompatible value 'None'|NoneType is not a subclass": "is not possible: a value is needed",
     "is not a ListConfig": "is not a list; write {key}=[{value}]",
     "Cannot convert '.*' to string": "is not a word",
     "Cannot assign .* to Dict": "is not a section of keys; write {key}={{name: value}}",
@@ -40,9 +44,9 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
             value = shown(error.value)
             return f"{key}={value} {meant.format(key=key, value=value)}"
     if "Cannot merge" in reason:
-        return f"{key} is a list, or a section of keys, and cannot become the other"
+        return f"{key} cannot change from a list to a section of keys, or from a section of keys to a list"
     if "does not support deletion" in reason:
-        return f"{key} cannot be taken out; set {key}=… to another value"
+        return f"{key} cannot be removed; set {key}=… to another value"
     if found := re.search("Interpolation key '(.*)' not found", reason):
         return f"{key} refers to ${{{found.group(1)}}}, which does not exist"
     return f"{key}: {reason}"

@@ -1,15 +1,17 @@
-"""From a composed configuration to a checked plan of a run: every component built, every value read."""
+"""From a composed configuration to a checked plan of a run: every component built, every value used."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from trpo_cli.config.build import build
-from trpo_cli.config.schema import RESULT_KEYS, require_known_root, resolved
-from trpo_cli.config.unused import require_read
+from trpo_cli.config.scale import scaled
+from trpo_cli.config.schema import GROUPS, require_known_root, resolved
+from trpo_cli.config.unused import require_used, unused
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Search
 from trpo_cli.parallel.devices import usable
@@ -17,52 +19,45 @@ from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
 
-GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
-
-
 Choices = Mapping[str, str]  # group: the option chosen for it
 
 
-def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = ()) -> Plan:
-    """Build and check every component of a composed configuration; ConfigError where one cannot work.
+def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags: Sequence[str] = ()) -> Plan:
+    """Build and check every component of a composed configuration; ConfigError if one cannot work.
 
-    overrides: the words of the command line, to refuse one that nothing would read.
+    overrides: of the command line, to refuse one without effect. flags: what the command needs before them.
     """
     require_known_root(cfg)
-    for group in GROUPS:
-        if group not in choices:  # a list of options, which Hydra would lay over one another
-            raise ConfigError(
-                f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
-            )
     sim = build(cfg.env, "env")
-    _complete(cfg, sim)
+    step_limit = _step_limit(cfg, sim)
     config = resolved(cfg)
-    _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
-    for key in ("iterations", "checkpoint_every"):
-        _require(config[key] >= 1, key, config[key], "at least 1")
-    _require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
-    name = config["name"]
-    _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
-    _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
-    network, sampler, optimizer = (build(cfg[group], group) for group in GROUPS[1:])
+    _require_root_values(config)
+    network = build(cfg.policy, "policy")
+    sampler, numbers = scaled(build(cfg.sampler, "sampler"), config["path_scale"])
+    optimizer, more_numbers = scaled(build(cfg.optimizer, "optimizer"), config["path_scale"])
     sampler.check(sim)
     searches = isinstance(optimizer, Search)
     if (searches or optimizer.needs_whole_paths) and not sampler.whole_paths:
         raise ConfigError(
-            f"optimizer={choices['optimizer']} as configured works on whole episodes and takes no "
+            f"optimizer={choices['optimizer']} as configured needs whole episodes and cannot use "
             f"sampler={choices['sampler']}; use sampler=single"
         )
-    require_read(cfg, choices, overrides, (sim, network, sampler), searches)
     policy = network.build(sim.obs_shape, sim.action_space)
+    reasons = unused({"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]})
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
+        search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
+        reasons |= {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
+    if not {**numbers, **more_numbers} or (searches and not more_numbers):
+        reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
+    require_used(overrides, reasons)
     return Plan(
         directory=run_directory(config, choices),
-        command=" ".join(["trpo-train", *overrides]),
+        command=shlex.join(["trpo-train", *flags, *overrides]),
         config=config,
-        identity={key: _finite(config[key]) for key in RESULT_KEYS},
+        identity=_identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons),
         options={group: choices[group] for group in GROUPS},
-        task=Task(sim, config["task"]["step_limit"]),
+        task=Task(sim, step_limit),
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
@@ -78,15 +73,38 @@ def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
     return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
 
 
-def _complete(cfg: DictConfig, sim: Simulator) -> None:
-    """Take the step limit from the simulator where the task leaves it open."""
-    if OmegaConf.is_missing(cfg.task, "step_limit"):
-        limit = sim.step_limit if isinstance(sim, Limited) else None
-        if limit is None:
-            raise ConfigError(
-                "task.step_limit has no value and the environment has no limit of its own; set task.step_limit=…"
-            )
-        cfg.task.step_limit = limit
+def _step_limit(cfg: DictConfig, sim: Simulator) -> int:
+    """The only step limit of the run, which ``cfg`` is told if it left it to the environment."""
+    if cfg.step_limit is None:
+        cfg.step_limit = sim.step_limit if isinstance(sim, Limited) else None
+    if cfg.step_limit is None:
+        raise ConfigError("step_limit has no value and the environment has no limit of its own; set step_limit=…")
+    if cfg.step_limit < 1:
+        raise ConfigError(f"step_limit={cfg.step_limit} must be at least 1")
+    return int(cfg.step_limit)
+
+
+def _require_root_values(config: Mapping[str, Any]) -> None:
+    _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
+    for key in ("iterations", "checkpoint_every"):
+        _require(config[key] >= 1, key, config[key], "at least 1")
+    _require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
+    name = config["name"]
+    _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
+    _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
+
+
+def _identity(
+    config: Mapping[str, Any], scaled_numbers: Mapping[str, Mapping[str, int]], reasons: Mapping[str, str]
+) -> dict[str, Any]:
+    """What decides the rows of a run: the values that it uses, those of an iteration as they are after scaling."""
+    identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
+    for group in GROUPS:
+        if f"{group}." in reasons:
+            continue
+        values = {**config[group], **scaled_numbers.get(group, {})}
+        identity[group] = {key: _finite(value) for key, value in values.items() if f"{group}.{key}" not in reasons}
+    return identity
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:

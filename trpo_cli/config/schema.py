@@ -1,6 +1,6 @@
 """The typed root of the configuration, and where ``conf/`` is."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +13,12 @@ from trpo_cli.errors import ConfigError
 
 
 @dataclass
-class SingleDefaults:
-    """A task's budget for single paths."""
-
-    n_paths: int = MISSING
-    steps_per_iteration: int | None = MISSING
-
-
-@dataclass
-class VineDefaults:
-    """A task's budget for vines."""
-
-    n_trunks: int = MISSING
-    trunk_steps: int | None = MISSING
-    n_states: int = MISSING
-    steps_per_iteration: int | None = MISSING
-    n_actions: int = MISSING
-    branch_length: int = MISSING
-    proposal: str = MISSING
-
-
-@dataclass
-class SearchDefaults:
-    """A task's settings for derivative-free searches."""
-
-    population: int = MISSING
-    initial_variance: float = MISSING
-    extra_variance: float = MISSING
-    extra_iterations: int = MISSING
-
-
-@dataclass
-class Task:
-    """What ``env=`` brings along for the other groups, each of which reads it by interpolation."""
-
-    step_limit: int = MISSING  # may be left to the simulator
-    iterations: int = MISSING
-    hidden_sizes: list[int] = MISSING
-    nonlinearity: str = MISSING
-    precision: str = MISSING
-    input_scale: Any = MISSING
-    input_clip: float = MISSING
-    fisher_fraction: float = MISSING
-    gamma: float = MISSING
-    single: SingleDefaults = MISSING
-    vine: VineDefaults = MISSING
-    search: SearchDefaults = MISSING
-
-
-@dataclass
 class Root:
     """Every key that a composed configuration may have; the numbers stand in ``conf/``."""
 
     seed: int = MISSING
     iterations: int = MISSING
+    step_limit: int | None = MISSING
     name: str = MISSING
     outputs: str = MISSING
     workers: Any = MISSING
@@ -74,29 +26,17 @@ class Root:
     checkpoint_every: int = MISSING
     path_scale: float = MISSING
     env: Any = MISSING
-    task: Task = MISSING
     policy: Any = MISSING
     sampler: Any = MISSING
     optimizer: Any = MISSING
 
 
-BY_SIMULATOR = "task.step_limit"  # what may be missing where the simulator knows it
-
-
-RESULT_KEYS = ("seed", "env", "task", "policy", "sampler", "optimizer")  # what decides the rows of a run
-
-
-LEAST_POPULATION = 20  # of a scaled-down search: a tenth of it is still two candidates, which have a variance
+GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
 
 
 def register_schema() -> None:
-    """Make the typed root known to Hydra as ``schema``, and ``${scaled_population:n,scale}`` to OmegaConf."""
+    """Make the typed root known to Hydra as ``schema``."""
     ConfigStore.instance().store(name="schema", node=Root)
-    OmegaConf.register_new_resolver("scaled_population", _scaled_population, replace=True)
-
-
-def _scaled_population(population: int, scale: float) -> int:
-    return population if scale == 1 else max(round(population * scale), LEAST_POPULATION)
 
 
 def conf_dir() -> Path:
@@ -109,24 +49,15 @@ def conf_dir() -> Path:
 
 
 def require_known_root(cfg: DictConfig) -> None:
-    """Refuse keys that no one reads, and missing ones: Hydra lets ``+key=…`` and ``~key`` past the schema."""
-    try:
-        _require_keys(cfg, Root, "")
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain_value(error)) from error
-
-
-def _require_keys(node: DictConfig, schema: type, prefix: str) -> None:
-    known = [prefix + field.name for field in fields(schema)]
-    for key in [f"{prefix}{name!s}" for name in node]:
+    """Refuse keys that the root does not have, and missing ones: Hydra lets ``+key=…`` and ``~key`` past the schema."""
+    known = [field.name for field in fields(Root)]
+    of_components = [f"{group}.{name}" for group in GROUPS for name in cfg.get(group) or {}]
+    for key in map(str, cfg):
         if key not in known:
-            raise ConfigError(unknown_key(key, known))
-    for field in fields(schema):
-        missing = OmegaConf.is_missing(node, field.name) and prefix + field.name != BY_SIMULATOR
-        if field.name not in node.keys() or missing:  # noqa: SIM118 - missing are keys
-            raise ConfigError(f"{prefix}{field.name} has no value; set {prefix}{field.name}=…")
-        if is_dataclass(field.type):
-            _require_keys(node[field.name], field.type, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            raise ConfigError(unknown_key(key, known, of_components))
+    for key in known:
+        if key not in cfg.keys() or OmegaConf.is_missing(cfg, key):  # noqa: SIM118 - missing are keys
+            raise ConfigError(f"{key} has no value; set {key}=…")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -29,6 +29,11 @@ class NaturalGradient:
         require(0 < self.penalty < inf, "penalty", self.penalty, "a finite number > 0")
         self._direction()
 
+    def unused(self) -> dict[str, str]:
+        """The least number of states, if every state is taken."""
+        every = "optimizer.fisher_fraction=1.0 takes every state"
+        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+
     @property
     def needs_whole_paths(self) -> bool:
         """Some dampings do."""

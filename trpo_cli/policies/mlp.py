@@ -163,6 +163,11 @@ class Mlp:
         if self.precision not in ("float32", "float64"):
             raise ConfigError(f"policy.precision={self.precision} must be float32 or float64")
 
+    def unused(self) -> dict[str, str]:
+        """What a linear policy does not need; `NetworkPolicy.unused` says the rest."""
+        linear = "policy.hidden_sizes=[] is linear, with no hidden layer"
+        return {} if self.hidden_sizes else {"nonlinearity": linear, "hidden_norm": linear}
+
     def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> NetworkPolicy:
         """The policy for observations of this shape and this action space."""
         n_inputs = prod(obs_shape)

@@ -84,6 +84,10 @@ class NetworkPolicy:
         """D."""
         return self.network.n_parameters + self.dist.n_free
 
+    def unused(self) -> dict[str, str]:
+        """Only a distribution with parameters of its own has an initial standard deviation."""
+        return {} if self.dist.n_free else {"initial_std": "the actions are discrete"}
+
     @property
     def input_map(self) -> InputMap:
         """That of the inputs."""

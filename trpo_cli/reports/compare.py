@@ -16,8 +16,8 @@ from trpo_cli.reports.read_runs import Run
 from trpo_cli.reports.tables import markdown, number, write_csv
 
 RESAMPLES = 2000
-# These do not make two runs different: the group is over seeds, and the others belong to the machine.
-IGNORED = {"seed", "workers", "device"}
+# Settings of the machine and of the bookkeeping, which do not make two runs different; the scale is in the numbers.
+IGNORED = {"seed", "workers", "device", "path_scale"}
 
 
 def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:

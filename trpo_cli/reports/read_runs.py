@@ -14,10 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.runs.settings import completed
 
 SEARCHES = ("cem", "cma")  # they use no sampler
-GROUPS = ("env", "policy", "sampler", "optimizer")  # of the configuration, whose settings decide what is computed
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The settings that decide what is computed: ``{"optimizer.kl_limit": 0.01, …}``."""
-        return completed(flat({group: self.config.get(group) or {} for group in GROUPS}))
+        """The settings that decide what is computed: ``{"optimizer.kl_limit": 0.01, …}``; all but the seed."""
+        return flat({key: value for key, value in self.info["identity"].items() if key != "seed"})
 
     def column(self, key: str) -> NDArray[np.float64]:
         """Return the values of ``key`` `[n_rows]`, NaN if a row has none."""
@@ -128,7 +126,7 @@ def read_run(directory: Path) -> Run | None:
         optimizer=layout[1],
         sampler=layout[2],
         config={str(key): value for key, value in config.items()},
-        info=read_json(directory / "run.json"),
+        info=_read_description(directory / "run.json"),
         rows=rows,
         finished=(directory / "done.json").exists(),
     )
@@ -151,6 +149,14 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise ConfigError(f"{path} line {i + 1} is not JSON: {_first_line(error)}") from error
     return rows
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """Return the content of a ``run.json`` of this version's format."""
+    content = read_json(path)
+    if not isinstance(content.get("identity"), dict) or content.get("format") == 1:
+        raise ConfigError(f"{path} has format {content.get('format')}: rewrite it with scripts/rewrite_runs")
+    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:

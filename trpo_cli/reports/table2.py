@@ -81,12 +81,10 @@ ROWS = (
     Row("Vine: rollouts per state", ("4", "4", "4"), VINE, setting("sampler.n_actions"), None),
     Row("Vine: Q-values per batch", ("500", "2500", "2500"), VINE, q_values, None),
     Row("Vine: num. rollouts for sampling", ("16", "16", "16"), VINE, scaled("n_trunks"), None),
-    Row("Vine: len. rollouts for sampling", ("1000", "1000", "1000"), VINE, setting("sampler.step_limit"), None),
+    Row("Vine: len. rollouts for sampling", ("1000", "1000", "1000"), VINE, setting("step_limit"), None),
     Row("Vine: computation time (minutes)", ("2", "14", "40"), VINE, None, _measured_minutes),
     Row("SP: num. path [c]", ("50", "1000", "10000"), SP, _paths, mean("collect/n_episodes")),
-    Row(
-        "SP: path len. [e]", ("1000", "1000", "1000"), SP, setting("sampler.step_limit"), mean("collect/episode_length")
-    ),
+    Row("SP: path len. [e]", ("1000", "1000", "1000"), SP, setting("step_limit"), mean("collect/episode_length")),
     Row("SP: computation time (minutes)", ("5", "35", "100"), SP, None, _measured_minutes),
 )
 

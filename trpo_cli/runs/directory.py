@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, require_format, write_all
-from trpo_cli.runs.settings import completed
+from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, write_all
 
+FORMAT = 2  # of run.json: goes up when its identity is written in another way
 PROGRESS = "progress.jsonl"
 DESCRIPTION = "run.json"
 DONE = "done.json"
@@ -65,7 +65,7 @@ def require_same_run(directory: Path, identity: Mapping[str, Any]) -> dict[str, 
                 raise ConfigError(f"{directory} holds {name} but no run.json: start a new run with another name=.")
         return None
     require_format(path, earlier.get("format"))
-    theirs, ours = (completed(flat(each)) for each in (earlier.get("identity", {}), identity))
+    theirs, ours = flat(earlier.get("identity", {})), flat(identity)
     for key in [*ours, *theirs]:
         if theirs.get(key, "unset") != ours.get(key, "unset"):
             raise ConfigError(
@@ -73,6 +73,20 @@ def require_same_run(directory: Path, identity: Mapping[str, Any]) -> dict[str, 
                 f"{key}={ours.get(key, 'unset')}: start it as a new run with another name=."
             )
     return earlier
+
+
+def require_format(path: Path, found: object) -> None:
+    """Raise ConfigError unless ``found``, the format of the ``run.json`` at ``path``, is the one of this version."""
+    if found == 1:
+        raise ConfigError(
+            f"{path} has format 1, from an older version of trpo_cli: rewrite it with "
+            f"scripts/rewrite_runs {path.parent}, or start a new run with another name=."
+        )
+    if found != FORMAT:
+        raise ConfigError(
+            f"{path} has format {found} and this version of trpo_cli reads format {FORMAT}: "
+            "continue it with the version that began it, or start a new run with another name=."
+        )
 
 
 def describe_differences(earlier: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 from trpo_cli.errors import RunError
 from trpo_cli.runs.checkpoint import (
     CHECKPOINT,
-    FORMAT,
     PREVIOUS,
     BrokenCheckpointError,
     load_checkpoint,
@@ -29,6 +28,7 @@ from trpo_cli.runs.checkpoint import (
 from trpo_cli.runs.directory import (
     DESCRIPTION,
     DONE,
+    FORMAT,
     PROGRESS,
     continued_description,
     describe_differences,

@@ -1,7 +1,7 @@
 """Single path: whole episodes and Monte-Carlo returns (Section 5.1)."""
 
 from dataclasses import dataclass
-from math import inf, nan
+from math import nan
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ class SinglePath:
     gamma: float  # discount
     n_paths: int  # episodes a batch
     steps_per_iteration: int | None  # where set: episodes until their steps reach it, and n_paths is not used
-    scale: float  # fraction of the paths, or steps, that is really drawn
     baseline: str  # time: mean return of each time step is subtracted; none
     standardise: bool  # divide the advantages by their standard deviation over the batch
 
@@ -37,7 +36,6 @@ class SinglePath:
         require(self.n_paths >= 1, "n_paths", self.n_paths, "at least 1")
         steps = self.steps_per_iteration
         require(steps is None or steps >= 1, "steps_per_iteration", steps, "at least 1, or null to use n_paths")
-        require(0 < self.scale < inf, "scale", self.scale, "a finite number > 0")
         require(self.baseline in ("time", "none"), "baseline", self.baseline, "time or none")
         if self.baseline == "time" and steps is None:
             require(self.n_paths > 1, "n_paths", self.n_paths, "at least 2 with sampler.baseline=time")
@@ -46,6 +44,12 @@ class SinglePath:
     def whole_paths(self) -> bool:
         """A batch consists of whole episodes."""
         return True
+
+    def unused(self) -> dict[str, str]:
+        """The number of paths, if there is a budget of steps."""
+        steps = self.steps_per_iteration
+        reason = f"sampler.steps_per_iteration={steps} is set, or add sampler.steps_per_iteration=null"
+        return {} if steps is None else {"n_paths": reason}
 
     def check(self, sim: Simulator) -> None:
         """Single paths work with every simulator."""
@@ -74,10 +78,8 @@ class SinglePath:
         """This worker's share of the batch's episodes, and the steps that all workers simulated and dropped."""
         least = 2 if self.baseline == "time" else 1  # one path alone is its own baseline
         if self.steps_per_iteration is None:
-            lanes = group.share(max(round(self.n_paths * self.scale), least))
-            return run_episodes(task, actor, draw, lanes), 0
-        budget = Budget(max(round(self.steps_per_iteration * self.scale), 1), least)
-        return run_budget(task, actor, draw, budget, group, hint)
+            return run_episodes(task, actor, draw, group.share(self.n_paths)), 0
+        return run_budget(task, actor, draw, Budget(self.steps_per_iteration, least), group, hint)
 
     def advantages(self, roll: Rollout, group: Group) -> NDArray[np.float64]:
         """Reward-to-go minus the time-dependent baseline, standardised: ``[M]``, one per decision of ``roll``.

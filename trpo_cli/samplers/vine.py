@@ -1,7 +1,7 @@
 """Vine: branches from states along trunk episodes, under common random numbers (Section 5.2)."""
 
 from dataclasses import dataclass
-from math import inf, nan
+from math import nan
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ class Vine:
     steps_per_iteration: int | None  # where set: branches until all steps reach it, and n_states is not used
     n_actions: int  # K: actions tried at each
     branch_length: int  # environment steps of a branch, its first action included
-    scale: float  # fraction of the trunks and of the rollout set that is really drawn
     proposal: str  # what the actions are drawn from: policy (π_old) or uniform
     estimator: str  # self_normalised, importance, all_actions; auto: all_actions where K covers the action set
     common_random_numbers: bool  # the branches of a state share their noise
@@ -46,7 +45,6 @@ class Vine:
         require(
             self.n_actions >= 2, "n_actions", self.n_actions, "at least 2: one action has nothing to be better than"
         )
-        require(0 < self.scale < inf, "scale", self.scale, "a finite number > 0")
         require(self.proposal in ("policy", "uniform"), "proposal", self.proposal, "policy or uniform")
         known = ("auto", "self_normalised", "importance", "all_actions")
         require(self.estimator in known, "estimator", self.estimator, "one of " + ", ".join(known))
@@ -55,6 +53,16 @@ class Vine:
     def whole_paths(self) -> bool:
         """A batch consists of single states, each with its branches."""
         return False
+
+    def unused(self) -> dict[str, str]:
+        """The numbers of trunks and states, if there are budgets of steps."""
+        budgets = {"n_trunks": ("trunk_steps", self.trunk_steps)}
+        budgets["n_states"] = ("steps_per_iteration", self.steps_per_iteration)
+        return {
+            name: f"sampler.{budget}={steps} is set, or add sampler.{budget}=null"
+            for name, (budget, steps) in budgets.items()
+            if steps is not None
+        }
 
     def check(self, sim: Simulator) -> None:
         """Enumeration and uniform proposals need a finite action set, branches an environment that can be copied."""
@@ -113,16 +121,14 @@ class Vine:
     ) -> tuple[Rollout, int]:
         """This worker's share of the trunk episodes with their states, and the steps that all simulated and dropped."""
         if self.trunk_steps is None:
-            lanes = group.share(max(round(self.n_trunks * self.scale), 1))
-            return run_episodes(task, actor, draw, lanes, keep="states"), 0
-        budget = Budget(max(round(self.trunk_steps * self.scale), 1))
-        return run_budget(task, actor, draw, budget, group, hint, keep="states")
+            return run_episodes(task, actor, draw, group.share(self.n_trunks), keep="states"), 0
+        return run_budget(task, actor, draw, Budget(self.trunk_steps), group, hint, keep="states")
 
     def _n_states(self, trunk_steps: int) -> int:
         """Size of the rollout set: as configured, or what the steps left by the trunks pay for."""
         if self.steps_per_iteration is None:
-            return max(round(self.n_states * self.scale), 1)
-        left = round(self.steps_per_iteration * self.scale) - trunk_steps
+            return self.n_states
+        left = self.steps_per_iteration - trunk_steps
         return max(left // (self.n_actions * self.branch_length), 1)
 
     def rollout_set(self, trunks: Rollout, draw: Draw, group: Group) -> tuple[NDArray[np.generic], range]:

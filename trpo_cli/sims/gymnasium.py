@@ -43,7 +43,7 @@ TRIED_STEPS = 20  # steps for which an environment and its copy are compared
 
 # Arguments of gymnasium.make that are not arguments of the environment, and what to do instead.
 NOT_ARGUMENTS = {
-    "max_episode_steps": "set task.step_limit=… instead",
+    "max_episode_steps": "set step_limit=… instead",
     "render_mode": "leave it out, because training draws nothing",
 }
 

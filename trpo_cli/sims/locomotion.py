@@ -85,6 +85,10 @@ class Locomotion:
         if self.impact_cost > 0 and not self.feet:
             raise ConfigError(f"env.feet=[] must name the geoms of the feet if env.impact_cost={self.impact_cost} > 0")
 
+    def unused(self) -> dict[str, str]:
+        """The feet, if their impacts cost nothing."""
+        return {"feet": f"env.impact_cost={self.impact_cost}"} if self.impact_cost == 0 else {}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), astuple(self)  # the engine holds C objects; each copy makes its own engine
 

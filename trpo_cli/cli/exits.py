@@ -1,0 +1,89 @@
+"""How a command ends: every refusal is one sentence on the error stream, with an exit status.
+
+Exit status: 0 done, 2 bad input, 1 a run that cannot go on, 128 + n stopped by signal n.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+from omegaconf.errors import OmegaConfBaseException
+
+from trpo_cli.config.messages import explain_value
+from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError
+
+
+class JobError(RuntimeError):
+    """A job of a sweep failed, in whatever process, and has said why; its argument is the exit status."""
+
+
+@contextmanager
+def sentences(command: str) -> Iterator[None]:
+    """Turn what can go wrong into one sentence on the error stream and an exit status."""
+
+    def at_once(number: int, frame: object) -> None:
+        """What a signal does while there is no run to save."""
+        if "joblib" in sys.modules:
+            raise Interrupted(number)  # it has jobs to end
+        # Not raised: C++ that is importing torch may abort on it.
+        if os.environ.get("RANK", "0") == "0":
+            say(command, f"stopped at once; {INTACT}")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, at_once) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except (Exception, Interrupted) as error:
+        if (found := verdict(error)) is None:
+            raise
+        _leave(command, *found, everywhere=isinstance(error, RunError))
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is at_once:
+                signal.signal(number, handler)
+
+
+def verdict(error: BaseException) -> tuple[int, str] | None:
+    """Exit status and sentence for what can go wrong; None for a fault of the program."""
+    if isinstance(error, ConfigError):
+        return 2, str(error)
+    if isinstance(error, OmegaConfBaseException):
+        return 2, explain_value(error)
+    if isinstance(error, RunError):
+        return 1, str(error)
+    if isinstance(error, JobError):
+        return error.args[0], "not every job of the sweep has finished; the same command runs what is missing"
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE, f"standard output was closed; {INTACT}"
+    if isinstance(error, OSError):
+        return 1, f"cannot write to {error.filename or 'standard output'}: {error.strerror}"
+    if isinstance(error, Interrupted):
+        return 128 + error.args[0], f"stopped at once; {INTACT}"
+    return None
+
+
+def _leave(command: str, status: int, sentence: str, everywhere: bool = False) -> NoReturn:
+    """End with ``status`` and a sentence; in a group of torchrun's only the leader says it, unless ``everywhere``."""
+    grouped = "RANK" in os.environ
+    if everywhere or not grouped or _leads_group():
+        say(command, sentence)
+    if status == 128 + signal.SIGPIPE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python has yet to flush
+    if grouped:
+        sys.stdout.flush()
+        os._exit(status)  # an ordinary exit trips over the threads of a broken group now and then
+    raise SystemExit(status)
+
+
+def _leads_group() -> bool:
+    from trpo_cli.parallel.processes import speaks
+
+    return speaks()
+
+
+def say(command: str, sentence: str) -> None:
+    with suppress(OSError):  # nobody listens
+        os.write(2, f"{command}: {sentence}\n".encode())  # not print, which a signal may have interrupted

@@ -1,0 +1,24 @@
+"""``path_scale``: one number that makes the batches of any configuration larger or smaller."""
+
+from dataclasses import replace
+from typing import Any
+
+# Numbers of an iteration that are multiplied, and what multiplying leaves at least.
+LEAST = {
+    "n_paths": 2,  # one path alone would be its own baseline
+    "steps_per_iteration": 1,
+    "n_trunks": 1,
+    "trunk_steps": 1,
+    "n_states": 1,
+    "population": 20,  # of a search: its elite tenth is two candidates, the fewest that have a variance
+}
+
+
+def scaled(component: Any, scale: float) -> tuple[Any, dict[str, int]]:
+    """The component with its numbers multiplied and rounded, and those numbers by name; at scale 1 as it is."""
+    present = {name: getattr(component, name, None) for name in LEAST}
+    numbers = {name: value for name, value in present.items() if value is not None}
+    if scale != 1:
+        numbers = {name: max(round(value * scale), LEAST[name]) for name, value in numbers.items()}
+        component = replace(component, **numbers)
+    return component, numbers
