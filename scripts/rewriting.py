@@ -9,9 +9,11 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
@@ -23,9 +25,11 @@ from trpo_cli.config.plan import plan
 from trpo_cli.config.scale import LEAST
 from trpo_cli.config.schema import conf_dir, register_schema
 from trpo_cli.errors import ConfigError
-from trpo_cli.runs.checkpoint import write_atomically
+from trpo_cli.policies.base import InputMap
+from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, checkpoint_bytes, write_atomically
 from trpo_cli.runs.directory import FORMAT, to_json
 from trpo_cli.training.run import Plan
+from trpo_cli.training.state import TrainingState
 
 # Settings that came later: (the setting that they stand beside, what every run before them did).
 LATER = {
@@ -47,7 +51,13 @@ RENAMED = (
 )
 OF_THE_COMMAND = ("name", "outputs", "iterations", "workers", "device", "checkpoint_every")  # in config.yaml
 SEARCHES = ("trpo_cli.optimizers.cem.Cem", "trpo_cli.optimizers.cma.Cma")
-MOVED = {"trpo_cli.convolutions.Conv": "trpo_cli.policies.Conv"}  # class paths
+RWR = "trpo_cli.optimizers.rwr.RewardWeightedRegression"
+MOVED = {  # class paths
+    "trpo_cli.convolutions.Conv": "trpo_cli.policies.Conv",
+    "trpo_cli.optimizers.maximum_likelihood.RewardWeightedRegression": RWR,
+    "trpo_cli.optimizers.gradient_steps.NaturalGradient": "trpo_cli.optimizers.natural_gradient.NaturalGradient",
+    "trpo_cli.optimizers.gradient_steps.PolicyGradient": "trpo_cli.optimizers.policy_gradient.PolicyGradient",
+}
 
 
 def main(folders: Sequence[str]) -> int:
@@ -86,9 +96,34 @@ def rewrite(directory: Path) -> bool:
         config = planned.config | {key: was[key] for key in OF_THE_COMMAND}
         config["sampler"] = {key: value for key, value in config["sampler"].items() if key != "step_limit"}
         write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(config)).encode())
+    for name in (CHECKPOINT, PREVIOUS):
+        rewrite_checkpoint(directory / name, float(planned.config["policy"].get("input_clip", inf)))
     new = {**description, "format": FORMAT, "identity": _nested(identity)}
     write_atomically(directory / "run.json", to_json(new, indent=2))
     return True
+
+
+def rewrite_checkpoint(path: Path, clip: float) -> None:
+    """Bring a checkpoint to the keys of `TrainingState`; clip: of the policy's inputs, which it did not hold."""
+    if not path.exists():
+        return
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["format"] != 1:
+        return
+    saved = content["state"]
+    inner = saved["state"]
+    search = {key.removeprefix("search/"): value for key, value in inner.items() if key.startswith("search/")}
+    inputs = InputMap(inner["input_centre"].numpy(), inner["input_half_range"].numpy(), clip)
+    state = TrainingState(
+        theta=inner["theta"],
+        input_map=inputs,
+        search={key: value.numpy() for key, value in search.items()} or None,
+        episode_length=float(inner.get("episode_length", nan)),
+        iteration=saved["iteration"],
+        sim_steps_total=saved["sim_steps_total"],
+        time_s=saved["time_s"],
+    )
+    write_atomically(path, checkpoint_bytes(state.to_dict()))
 
 
 def new_words(command: str) -> list[str]:

@@ -119,8 +119,8 @@ def test_a_damaged_checkpoint_gives_way_to_its_predecessor(run: Path, tmp_path: 
         ("seed=-1", "seed=-1 must be >= 0"),
         ("episodes=abc", f"episodes=abc is not a whole number; for example: {USAGE}"),
         ("episodes=1.5", f"episodes=1.5 is not a whole number; for example: {USAGE}"),
-        ("episodes=null", f"episodes=null cannot be: it needs a value; for example: {USAGE}"),
-        ("greedy=maybe", f"greedy=maybe is neither true nor false; for example: {USAGE}"),
+        ("episodes=null", f"episodes=null is not possible: a value is needed; for example: {USAGE}"),
+        ("greedy=maybe", f"greedy=maybe must be true or false; for example: {USAGE}"),
         ("episode=3", f"episode does not exist; did you mean episodes?; for example: {USAGE}"),
         (
             "xyz=3",

@@ -45,11 +45,6 @@ def info(key: str) -> Cell:
     return lambda curve: _text(curve.runs[0].info.get(key))
 
 
-def scaled(name: str) -> Cell:
-    """Return a cell that shows a `scaled_setting`."""
-    return lambda curve: _text(scaled_setting(curve, name))
-
-
 def mean(key: str) -> Cell:
     """Return a cell that shows the mean of a column over iterations and seeds."""
 
@@ -66,24 +61,19 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def scaled_setting(curve: Curve, name: str) -> int | None:
-    """Return ``sampler.<name>`` times ``sampler.scale``, the number that a run draws, or None if it is unset."""
-    settings = curve.runs[0].settings
-    value = settings.get(f"sampler.{name}")
-    return None if value is None else max(round(value * settings.get("sampler.scale", 1)), 1)
-
-
 def q_values(curve: Curve) -> str:
     """Return how many Q-values a vine estimates per iteration."""
-    n_states, n_actions = scaled_setting(curve, "n_states"), curve.runs[0].settings.get("sampler.n_actions")
+    settings = curve.runs[0].settings
+    n_states, n_actions = settings.get("sampler.n_states"), settings.get("sampler.n_actions")
     return "" if n_states is None or n_actions is None else str(n_states * n_actions)
 
 
 def configured_steps(curve: Curve) -> str:
     """Return the steps that an iteration simulates at most, according to its settings."""
-    steps, limit = scaled_setting(curve, "steps_per_iteration"), curve.runs[0].settings.get("sampler.step_limit")
-    n_paths, n_trunks = scaled_setting(curve, "n_paths"), scaled_setting(curve, "n_trunks")
-    length = curve.runs[0].settings.get("sampler.branch_length")
+    settings = curve.runs[0].settings
+    steps, limit = settings.get("sampler.steps_per_iteration"), settings.get("step_limit")
+    n_paths, n_trunks = settings.get("sampler.n_paths"), settings.get("sampler.n_trunks")
+    length = settings.get("sampler.branch_length")
     if steps is not None:
         return count(steps)
     if curve.method == SP and n_paths is not None and limit is not None:

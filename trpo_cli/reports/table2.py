@@ -20,8 +20,6 @@ from trpo_cli.reports.settings_tables import (
     mean_kl,
     planned_iterations,
     q_values,
-    scaled,
-    scaled_setting,
     setting,
     show,
 )
@@ -46,9 +44,9 @@ FOOTNOTES = {
 
 
 def _paths(curve: Curve) -> str:
-    if scaled_setting(curve, "steps_per_iteration") is not None:
+    if curve.runs[0].settings.get("sampler.steps_per_iteration") is not None:
         return f"until {configured_steps(curve)} steps"
-    return scaled("n_paths")(curve)
+    return setting("sampler.n_paths")(curve)
 
 
 def _measured_iterations(curve: Curve) -> str:
@@ -80,7 +78,7 @@ ROWS = (
     Row("Vine: rollout length", ("50", "100", "100"), VINE, setting("sampler.branch_length"), None),
     Row("Vine: rollouts per state", ("4", "4", "4"), VINE, setting("sampler.n_actions"), None),
     Row("Vine: Q-values per batch", ("500", "2500", "2500"), VINE, q_values, None),
-    Row("Vine: num. rollouts for sampling", ("16", "16", "16"), VINE, scaled("n_trunks"), None),
+    Row("Vine: num. rollouts for sampling", ("16", "16", "16"), VINE, setting("sampler.n_trunks"), None),
     Row("Vine: len. rollouts for sampling", ("1000", "1000", "1000"), VINE, setting("step_limit"), None),
     Row("Vine: computation time (minutes)", ("2", "14", "40"), VINE, None, _measured_minutes),
     Row("SP: num. path [c]", ("50", "1000", "10000"), SP, _paths, mean("collect/n_episodes")),

@@ -15,7 +15,7 @@ import torch
 
 from trpo_cli.errors import ConfigError
 
-FORMAT = 1  # of the run directory; it goes up when older runs can no longer be continued
+FORMAT = 2  # of a checkpoint; it goes up when its keys change
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 
@@ -38,15 +38,20 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
     """Make ``state`` the checkpoint of ``directory``, and keep the checkpoint before it as the predecessor."""
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "state": state}, buffer)
     path = directory / CHECKPOINT
-    staged = _write_beside(path, buffer.getvalue())
+    staged = _write_beside(path, checkpoint_bytes(state))
     # A crash between the two renames leaves only the predecessor. `RunLog.resume` then uses it.
     if path.exists():
         os.replace(path, directory / PREVIOUS)
     os.replace(staged, path)
     _sync_directory(directory)
+
+
+def checkpoint_bytes(state: dict[str, Any]) -> bytes:
+    """Return what a checkpoint file of ``state`` holds."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "state": state}, buffer)
+    return buffer.getvalue()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
