@@ -53,8 +53,8 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
     for run in done(tmp_path):
         about = json.loads((tmp_path / "outputs" / "s" / run / "run.json").read_text())
         assert (f"workers={about['workers']}", f"seed{about['identity']['seed']}") == (run[:9], run[-5:])
-        command, *again = shlex.split(about["command"])  # which may be typed in, as it stands there
-        assert command == "trpo-train" and planned(*again).directory == Path("outputs/s") / run
+        program, *again = shlex.split(about["command"])  # which may be typed in, as it stands there
+        assert program == "trpo-train" and planned(*again).directory == Path("outputs/s") / run
     assert table(command) == {
         f"seed={seed} workers={n}": ["finished", "2", f"outputs/s/workers={n}/{BASE}/seed{seed}"]
         for n in (1, 2)
