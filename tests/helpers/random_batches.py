@@ -12,7 +12,7 @@ from toy_sims import mlp
 
 from trpo_cli.parallel import processes
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch, Paths
 from trpo_cli.sims.base import Continuous, Discrete
 
@@ -35,7 +35,7 @@ SPACES = {
 
 def draw(
     kind: str, m: int, k: int = 1, seed: int = 0, hidden_sizes: tuple[int, ...] = ()
-) -> tuple[MlpPolicy, Tensor, Batch]:
+) -> tuple[NetworkPolicy, Tensor, Batch]:
     """A policy, its θ_old, and ``m`` states with ``k`` actions of it each; episodes of 5 states where ``k`` is 1."""
     rng = np.random.default_rng(seed)
     policy = mlp(SPACES[kind], hidden_sizes)  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def in_two_workers(body: Callable[[Group], Any], folder: Path) -> list[Any]:
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
-def dense_fisher(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
+def dense_fisher(policy: NetworkPolicy, theta: Tensor, batch: Batch) -> Tensor:
     """The Hessian of KL(old ‖ new) at θ_old of every state ``[M, D, D]``, by differentiating twice."""
 
     def hessian(row: int) -> Tensor:
@@ -92,7 +92,7 @@ def dense_fisher(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
     return torch.stack([hessian(row) for row in range(len(batch.old))])
 
 
-def dense_gradient(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
+def dense_gradient(policy: NetworkPolicy, theta: Tensor, batch: Batch) -> Tensor:
     """The gradient of Eq. (14) at ``theta``."""
 
     def objective(p: Tensor) -> Tensor:

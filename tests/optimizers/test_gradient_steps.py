@@ -14,11 +14,13 @@ from toy_sims import trpo
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated
-from trpo_cli.optimizers.gradient_steps import NaturalGradient, PolicyGradient
+from trpo_cli.optimizers.natural_gradient import NaturalGradient
+from trpo_cli.optimizers.policy_gradient import PolicyGradient
 from trpo_cli.optimizers.surrogate import change
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 WORLD = Group()
 EITHER = pytest.mark.parametrize("kind", KINDS)
@@ -33,10 +35,10 @@ def natural(**changes: Any) -> NaturalGradient:
 
 
 def update(
-    optimizer: NaturalGradient | PolicyGradient, drawn: tuple[MlpPolicy, Tensor, Batch], group: Group = WORLD
+    optimizer: NaturalGradient | PolicyGradient, drawn: tuple[NetworkPolicy, Tensor, Batch], group: Group = WORLD
 ) -> Updated:
     policy, theta, batch = drawn
-    return optimizer(policy, theta, batch, np.random.default_rng(0), group)
+    return optimizer(policy, theta, batch, Draw(0), group)
 
 
 BOTH = pytest.mark.parametrize("optimizer", [natural(), PolicyGradient(0.01)], ids=lambda o: type(o).__name__)
@@ -52,7 +54,7 @@ def test_equation_17_solves_the_dense_system(kind: str, hidden_sizes: tuple[int,
     assert float((matrix @ (0.3 * step) - gradient).norm()) <= 1e-5 * float(gradient.norm())
 
 
-def damped_by_hand(policy: MlpPolicy, theta: Tensor, batch: Batch, strength: float) -> Tensor:
+def damped_by_hand(policy: NetworkPolicy, theta: Tensor, batch: Batch, strength: float) -> Tensor:
     """The explicit matrix under the authors' damping, from the gradient of one episode after the other."""
     assert batch.paths is not None
     squares = torch.zeros(len(theta)).double()
@@ -80,7 +82,7 @@ def test_the_authors_damping_is_that_of_the_squared_gradients_of_single_paths(ki
 def test_trpo_takes_the_authors_damping_too():
     policy, theta, batch = draw("gaussian", 40)
     found = trpo(damping="paths", cg_damping=0.5, cg_iterations=50, line_search="halving", max_backtracks=20)
-    updated = found(policy, theta, batch, np.random.default_rng(0), WORLD)
+    updated = found(policy, theta, batch, Draw(0), WORLD)
     matrix, gradient = damped_by_hand(policy, theta, batch, 0.5), dense_gradient(policy, theta, batch)
     expected = torch.linalg.solve(matrix, gradient)
     step = updated.theta - theta
@@ -121,9 +123,7 @@ def test_what_the_step_did_is_measured(optimizer: NaturalGradient | PolicyGradie
 
 def test_the_fisher_sample_is_a_function_of_the_generator():
     policy, theta, batch = draw("gaussian", 40)
-    thetas = [
-        natural(fisher_fraction=0.1)(policy, theta, batch, np.random.default_rng(s), WORLD).theta for s in (0, 0, 1)
-    ]
+    thetas = [natural(fisher_fraction=0.1)(policy, theta, batch, Draw(s), WORLD).theta for s in (0, 0, 1)]
     assert torch.equal(thetas[0], thetas[1]) and not torch.equal(thetas[0], thetas[2])
 
 
