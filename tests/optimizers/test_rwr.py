@@ -140,7 +140,7 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
 
     alone = fit(WORLD)
     for other in in_two_workers(fit, tmp_path):
-        torch.testing.assert_close(other, alone, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(other, alone, rtol=1e-7, atol=1e-9, equal_nan=True)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.1, -1.0, np.nan])
