@@ -1,8 +1,9 @@
-"""Random batches of small policies, and the same update in two workers, for the tests of the optimizers."""
+"""Random batches of small policies, and the same computation in several workers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -68,16 +69,17 @@ def share_of(batch: Batch, group: Group) -> Batch:
     return replace(part, paths=paths)
 
 
-def in_two_workers(body: Callable[[Group], Any], folder: Path) -> list[Any]:
-    """What ``body`` returns in each of two worker processes."""
+def in_workers(size: int, body: Callable[[Group], Any]) -> list[Any]:
+    """What ``body`` returns in each of ``size`` worker processes."""
+    with TemporaryDirectory() as folder:
 
-    def keep(group: Group) -> int:
-        torch.set_num_threads(1)
-        torch.save(body(group), folder / f"{group.rank}.pt")
-        return 0
+        def keep(group: Group) -> int:
+            torch.set_num_threads(1)
+            torch.save(body(group), Path(folder, f"{group.rank}.pt"))
+            return 0
 
-    assert processes.run(2, keep) == 0
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+        assert processes.run(size, keep) == 0
+        return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(size)]
 
 
 def dense_fisher(policy: NetworkPolicy, theta: Tensor, batch: Batch) -> Tensor:

@@ -111,31 +111,31 @@ def mlp(
 ) -> NetworkPolicy:
     """A policy in double precision for ``sim``, its other numbers as shipped."""
     numbers = {"precision": "float64", "input_scale": "none", "input_clip": float("inf")} | changes
-    config = _shipped("policy/mlp", hidden_sizes=list(hidden_sizes), nonlinearity=nonlinearity, **numbers)
+    config = shipped("policy/mlp", hidden_sizes=list(hidden_sizes), nonlinearity=nonlinearity, **numbers)
     assert isinstance(config, Mlp)
     return config.build(sim.obs_shape, sim.action_space)
 
 
 def trpo(**changes: Any) -> TrustRegion:
-    return _shipped("optimizer/trpo", **{"fisher_fraction": 1.0, "fisher_min_states": 0, **changes})
+    return shipped("optimizer/trpo", **{"fisher_fraction": 1.0, "fisher_min_states": 0, **changes})
 
 
 def single(**changes: Any) -> SinglePath:
     numbers = {"gamma": 0.9, "n_paths": 16, "steps_per_iteration": None, "scale": 1.0}
-    return _shipped("sampler/single", **{**numbers, **changes})
+    return shipped("sampler/single", **{**numbers, **changes})
 
 
 def vine(**changes: Any) -> Vine:
     numbers = {"gamma": 0.9, "n_trunks": 8, "n_states": 12, "n_actions": 3, "branch_length": 5}
     budgets = {"trunk_steps": None, "steps_per_iteration": None, "proposal": "policy", "scale": 1.0}
-    return _shipped("sampler/vine", **{**numbers, **budgets, **changes})
+    return shipped("sampler/vine", **{**numbers, **budgets, **changes})
 
 
 def cartpole() -> CartPole:
     return build(OmegaConf.load(conf_dir() / "env/cartpole.yaml").env, "env")
 
 
-def _shipped(name: str, **numbers: Any) -> Any:
+def shipped(name: str, **numbers: Any) -> Any:
     node = OmegaConf.merge(OmegaConf.load(conf_dir() / f"{name}.yaml"), numbers)
     return build(node, name.partition("/")[0])
 

@@ -1,11 +1,9 @@
 """Laws of the empirical Fisher matrix of Figure 4: the covariance of ∇ log π, never formed."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from random_batches import KINDS, dense_gradient, draw, in_two_workers, share_of
+from random_batches import KINDS, dense_gradient, draw, in_workers, share_of
 from torch import Tensor
 from toy_sims import trpo
 
@@ -95,7 +93,7 @@ def test_a_policy_whose_dense_matrix_would_fill_gigabytes_is_updated():
     assert update(drawn).stats["update/accepted"]
 
 
-def test_two_workers_step_as_one_does(tmp_path: Path):
+def test_two_workers_step_as_one_does():
     policy, theta, batch = draw("gaussian", 40, hidden_sizes=(4,))
     v = torch.linspace(-1, 1, len(theta)).double()
 
@@ -104,5 +102,5 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
         return product(part, v, group), update(part, group).theta
 
     alone = both(WORLD)
-    for other in in_two_workers(both, tmp_path):
+    for other in in_workers(2, both):
         torch.testing.assert_close(other, alone, rtol=1e-7, atol=1e-10)

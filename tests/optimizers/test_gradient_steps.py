@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_two_workers, share_of
+from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_workers, share_of
 from torch import Tensor
 from toy_sims import trpo
 
@@ -150,7 +149,7 @@ def test_a_step_to_numbers_that_are_not_finite_is_not_taken(optimizer: NaturalGr
     assert updated.theta is theta and updated.stats["update/reason"] == "non_finite"
 
 
-def test_two_workers_step_as_one_does(tmp_path: Path):
+def test_two_workers_step_as_one_does():
     policy, theta, batch = draw("gaussian", 40)
     optimizers = (natural(), PolicyGradient(0.01))
 
@@ -158,7 +157,7 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
         return [update(o, (policy, theta, share_of(batch, group)), group).theta for o in optimizers]
 
     alone = steps(WORLD)
-    for other in in_two_workers(steps, tmp_path):
+    for other in in_workers(2, steps):
         torch.testing.assert_close(other, alone, rtol=1e-9, atol=1e-12)
 
 

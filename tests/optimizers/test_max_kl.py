@@ -1,7 +1,6 @@
 """Laws of the step under D_KL^max ≤ δ (Eq. 11), against a general solver that is given every constraint."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_two_workers, share_of
+from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_workers, share_of
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
@@ -170,7 +169,7 @@ def test_rounds_that_run_out_leave_a_step_that_is_allowed():
     assert quadratics(problem(drawn)[1], x).max() == pytest.approx(LIMIT, rel=1e-6)
 
 
-def test_two_workers_step_as_one_does(tmp_path: Path):
+def test_two_workers_step_as_one_does():
     drawn = policy, theta, batch = draw("categorical", 40)
 
     def both(group: Group) -> tuple[Tensor, Tensor]:
@@ -179,7 +178,7 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
         return x, max_kl()(policy, theta, part, Draw(0), group).theta
 
     alone = both(WORLD)
-    for other in in_two_workers(both, tmp_path):
+    for other in in_workers(2, both):
         torch.testing.assert_close(other, alone, rtol=1e-6, atol=1e-8)
 
 

@@ -1,13 +1,12 @@
 """Laws of reward-weighted regression: the best episodes by return, and the policy most likely to have acted so."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from random_batches import KINDS, draw, in_two_workers, share_of
+from random_batches import KINDS, draw, in_workers, share_of
 from torch import Tensor
 
 import trpo_cli.samplers.batch as batch_module
@@ -130,7 +129,7 @@ def test_a_vine_has_no_episodes_to_rank():
         update(draw("gaussian", 10, k=3))
 
 
-def test_two_workers_step_as_one_does(tmp_path: Path):
+def test_two_workers_step_as_one_does():
     policy, theta, batch = draw("gaussian", 100)
 
     def fit(group: Group) -> dict[str, Any]:
@@ -139,7 +138,7 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
         return {"theta": updated.theta} | updated.stats
 
     alone = fit(WORLD)
-    for other in in_two_workers(fit, tmp_path):
+    for other in in_workers(2, fit):
         torch.testing.assert_close(other, alone, rtol=1e-7, atol=1e-9, equal_nan=True)
 
 

@@ -1,23 +1,19 @@
 """Laws of the group of workers: what they share, and that their number shows in nothing but rounding."""
 
-import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from random_batches import in_workers
 from toy_sims import Echo, cartpole, mlp, single, trpo, vine
 
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
 from trpo_cli.optimizers.surrogate import surrogate_at
 from trpo_cli.parallel.group import Group
-from trpo_cli.parallel.processes import run
 from trpo_cli.policies.base import InputMap
 from trpo_cli.samplers.episodes import policy_noise, run_episodes
 from trpo_cli.samplers.randomness import Draw
@@ -37,19 +33,6 @@ SAMPLERS = {
     "vine": vine(gamma=0.99, n_trunks=5, n_states=17, n_actions=4, branch_length=10),
 }
 SMALL = {"update/cg_residual"}  # what is itself no more than rounding
-
-
-def in_every_worker(size: int, body: Callable[[Group], Any]) -> list[Any]:
-    """What ``body`` returns in each of ``size`` workers."""
-    with TemporaryDirectory() as folder:
-
-        def keep(group: Group) -> int:
-            torch.set_num_threads(1)
-            Path(folder, str(group.rank)).write_bytes(pickle.dumps(body(group)))
-            return 0
-
-        assert run(size, keep) == 0
-        return [pickle.loads(Path(folder, str(rank)).read_bytes()) for rank in range(size)]
 
 
 def exchanges(group: Group) -> dict[str, Any]:
@@ -111,7 +94,7 @@ def everything(group: Group) -> dict[str, Any]:
 
 @cache
 def results(size: int) -> list[dict[str, Any]]:
-    return in_every_worker(size, everything)
+    return in_workers(size, everything)
 
 
 @SIZES
@@ -197,7 +180,7 @@ def test_workers_without_a_lane_or_a_state_of_their_own_take_part():
         return rows
 
     alone = body(Group())
-    for rows in in_every_worker(3, body):
+    for rows in in_workers(3, body):
         for (n, mean, theta), (expected_n, expected_mean, expected_theta) in zip(rows, alone, strict=True):
             assert n == expected_n and mean == pytest.approx(expected_mean)
             np.testing.assert_allclose(theta, expected_theta, rtol=1e-6, atol=1e-9)
