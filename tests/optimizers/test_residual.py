@@ -1,4 +1,4 @@
-"""The residual of the conjugate gradient is a number in the rows of the methods that solve a linear system, only there."""
+"""The residual of the conjugate gradient is a number where a linear system was solved, and nowhere else."""
 
 from math import isfinite, isnan
 
@@ -44,7 +44,7 @@ def test_methods_that_solve_none_have_no_residual(name: str):
 
 def test_a_step_that_the_line_search_refuses_has_the_residual_of_its_direction():
     policy, theta, batch = draw("gaussian", 60)
-    optimizer = trpo(max_backtracks=0, line_search="halving", accept_ratio=0.999999)
+    optimizer = trpo(max_backtracks=0, line_search="halving", kl_limit=100.0)
     stats = optimizer(policy, theta, batch, Draw(0), Group()).stats
     assert not stats["update/accepted"] and isfinite(stats[KEY])
     assert torch.equal(optimizer(policy, theta, batch, Draw(0), Group()).theta, theta)
