@@ -1,1 +1,1 @@
-"""Measurements of this machine for ``scripts/bench``: each in pairs with a peer or a limit, medians of repeats."""
+"""Measurements for ``scripts/bench``. Each is repeated, paired with a peer or a limit; medians are shown."""

@@ -1,5 +1,5 @@
-"""Atari decisions a second: the sampler, policy included, against the emulator alone and against ALE's own vector
-environment; the convolutional network's derivatives against autograd."""
+"""Atari decisions per second: the sampler with its policy, against the emulator alone and against ALE's own vector
+environment. The convolutional network's derivatives against autograd."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
 
-EMULATOR, VECTOR = 0.6, 1.0  # targets: share of the emulator's own rate; times ALE's vector environment
+EMULATOR, VECTOR = 0.6, 1.0  # targets, as fractions of the emulator's rate and of the vector environment's rate
 
 
 @dataclass(frozen=True)
-class Size:
+class AtariSize:
     """How much to play."""
 
-    lanes: int  # a worker
+    lanes: int  # per worker
     step_limit: int  # decisions of an episode
     repeats: int
 
@@ -43,8 +43,8 @@ def parts(game: str) -> Parts:
     return task_parts(f"env=atari/{game}")
 
 
-def sampler_rate(game: str, size: Size, n_workers: int) -> list[Row]:
-    """Decisions/s of the whole sampler in ``n_workers`` pinned processes, beside the emulator's in the same ones."""
+def sampler_rate(game: str, size: AtariSize, n_workers: int) -> list[Row]:
+    """Decisions/s of the whole sampler in ``n_workers`` pinned processes, and of the emulator in the same processes."""
 
     def task(group: Group) -> list[tuple[float, ...]]:
         p = parts(game)
@@ -63,8 +63,8 @@ def sampler_rate(game: str, size: Size, n_workers: int) -> list[Row]:
     return rows
 
 
-def _emulator(p: Parts, size: Size, group: Group) -> Callable[[], float]:
-    """The limit: four frames under a random action, nothing looked at, in as many emulators, taken from ``p``."""
+def _emulator(p: Parts, size: AtariSize, group: Group) -> Callable[[], float]:
+    """Measure the limit: four frames per random action, in the same number of emulators, without observations."""
     states = p.sim.reset([np.random.default_rng(lane) for lane in range(size.lanes)])
     emulators = [p.sim._emulators.at(state) for state in states]
     codes = np.random.default_rng(group.rank).integers(18, size=(size.step_limit, size.lanes)).tolist()
@@ -83,10 +83,10 @@ def _emulator(p: Parts, size: Size, group: Group) -> Callable[[], float]:
     return rate
 
 
-def _vector_rate(game: str, size: Size, n_threads: int, with_policy: bool) -> float:
-    """ALE's own environments in threads, at the same size of picture and without its extras.
+def _vector_rate(game: str, size: AtariSize, n_threads: int, with_policy: bool) -> float:
+    """Measure ALE's own environments in threads, with the same picture size and without its extras.
 
-    with_policy: the run's network chooses the actions, on as many threads, rather than chance beforehand.
+    with_policy: the run's network chooses the actions, on the same number of threads; otherwise they are random
     """
     envs = AtariVectorEnv(
         game,
@@ -141,7 +141,7 @@ class PlainNetwork(nn.Module):
 
 
 def derivatives(n_states: int, repeats: int) -> list[Row]:
-    """Fisher-vector product and gradient of the surrogate beside one plain autograd gradient, on one core."""
+    """Measure Fisher-vector product and surrogate gradient on one core, and one plain autograd gradient."""
 
     def task(group: Group) -> list[tuple[float, ...]]:
         p, rng = parts("pong"), np.random.default_rng(0)

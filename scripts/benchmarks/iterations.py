@@ -13,7 +13,7 @@ from benchmarks.measure import Pair, Row, in_turns, on_cores, pairs
 from benchmarks.tasks import parts
 from trpo_cli.parallel.group import Group
 
-SB3, SCALING, UPDATE_SHARE = 10.0, 0.925, 0.1  # targets; two workers at 1.85 times one are 0.925 of ideal scaling
+SB3, SCALING, UPDATE_SHARE = 10.0, 0.925, 0.1  # targets; 0.925 means that two workers are 1.85 times as fast as one
 SB3_ENVS = 10
 
 
@@ -31,7 +31,7 @@ class Timing:
 
 
 def iterate(overrides: Sequence[str], n_workers: int, n: int, surviving: bool = False) -> list[Timing]:
-    """``n`` iterations of a fresh run in pinned processes, after one that is not counted."""
+    """Time ``n`` iterations of a new run in pinned processes, after one iteration that is not counted."""
 
     def task(group: Group) -> list[Timing]:
         algorithm = parts(*overrides, surviving=surviving).algorithm
@@ -46,9 +46,9 @@ def iterate(overrides: Sequence[str], n_workers: int, n: int, surviving: bool = 
 
 
 def against_sb3(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]:
-    """A Hopper-v5 iteration of ours on every core beside sb3-contrib's; no row where that is not installed.
+    """Measure a Hopper-v5 iteration of ours on every core, and one of sb3-contrib. No row if that is not installed.
 
-    The target is against its defaults, one environment. With more, one call of its policy serves them all.
+    The target compares with its default of one environment. With several, its policy acts for all in one call.
     """
     if find_spec("sb3_contrib") is None:
         return []
@@ -65,7 +65,7 @@ def against_sb3(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]
 
 
 def _sb3_rate(n_steps: int, n: int, n_envs: int) -> float:
-    """Steps/s of sb3-contrib, in a process of its own that may use every core."""
+    """Return the steps/s of sb3-contrib, in a new process that may use every core."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {key: value for key, value in os.environ.items() if key not in threads}
     command = [sys.executable, str(Path(__file__).with_name("sb3.py")), str(n_steps), str(n), str(n_envs)]
@@ -74,7 +74,7 @@ def _sb3_rate(n_steps: int, n: int, n_envs: int) -> float:
 
 
 def scaling(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]:
-    """A Hopper-v5 iteration with all workers beside as many times the rate of one."""
+    """Compare a Hopper-v5 iteration of ``n_workers`` with ``n_workers`` times the speed of one worker."""
     overrides = ["env=hopper_v5", f"sampler.steps_per_iteration={n_steps}"]
     rounds = in_turns(
         repeats,
@@ -86,9 +86,10 @@ def scaling(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]:
 
 
 def update_share(n_paths: int, n_workers: int, n: int) -> list[Row]:
-    """The update's share of an iteration at the paper's hopper settings, every path as long as its limit.
+    """Measure the update's share of an iteration at the paper's hopper settings, with every path as long as its limit.
 
-    ``n_paths`` of the paper's 1000 are run: both parts grow in proportion, and fixed costs weigh more on fewer.
+    Only ``n_paths`` of the paper's 1000 paths are run. Both parts grow in proportion to the number of paths, and fixed
+    costs weigh more if there are fewer.
     """
     timings = iterate(["env=hopper", f"sampler.n_paths={n_paths}"], n_workers, n, surviving=True)
     shares: list[Pair] = [(t.update_s, t.collect_s + t.update_s) for t in timings]
@@ -97,5 +98,5 @@ def update_share(n_paths: int, n_workers: int, n: int) -> list[Row]:
 
 
 def _rate(timings: Sequence[Timing]) -> float:
-    """Steps/s over several iterations."""
+    """Return the steps/s over several iterations."""
     return sum(t.steps for t in timings) / sum(t.collect_s + t.update_s for t in timings)

@@ -18,12 +18,12 @@ from trpo_cli.parallel import processes
 from trpo_cli.parallel.group import Group
 
 Answer = TypeVar("Answer")
-Pair = tuple[float, float]  # ours and theirs, measured one right after the other
+Pair = tuple[float, float]  # ours and theirs, one measured right after the other
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ours against a peer or a limit, in the same unit."""
+    """One measurement: ours against a peer or a limit, in one unit."""
 
     name: str
     unit: str
@@ -34,7 +34,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Median of the pairs' ratios: what slows the machine for a while slows both of a pair."""
+        """The median of the pairs' ratios. If the machine is slow for a while, it slows both values of a pair."""
         return median(ours / theirs for ours, theirs in self.pairs)
 
     @property
@@ -45,13 +45,13 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """None where the row has no target."""
+        """True if the target is met, None if the row has no target."""
         if self.at_least is not None:
             return self.ratio >= self.at_least
         return self.ratio <= self.at_most if self.at_most is not None else None
 
     def record(self) -> dict[str, Any]:
-        """The row as it stands in the JSON file."""
+        """Return the row as the JSON file holds it."""
         ours, theirs = zip(*self.pairs, strict=True)
         return {
             "name": self.name,
@@ -67,7 +67,7 @@ class Row:
 
 
 def in_turns(repeats: int, *measures: Callable[[], float]) -> list[tuple[float, ...]]:
-    """Call every measure once a repeat, in the given order and back in turns, so that drift favours none."""
+    """Call every measure once per repeat, forwards and backwards in turns, so that a drift of speed favours none."""
     rounds = []
     for i in range(repeats):
         order = range(len(measures)) if i % 2 == 0 else range(len(measures) - 1, -1, -1)
@@ -77,31 +77,31 @@ def in_turns(repeats: int, *measures: Callable[[], float]) -> list[tuple[float, 
 
 
 def pairs(rounds: Sequence[tuple[float, ...]], theirs: int, ours: int = 0) -> list[Pair]:
-    """Two of the columns that ``in_turns`` gave."""
+    """Return two of the columns that ``in_turns`` returned."""
     return [(values[ours], values[theirs]) for values in rounds]
 
 
 class Clock:
-    """What ``seconds`` reads: the wall clock, or processor time, which other programs stretch less."""
+    """The clock of ``seconds``: wall time, or processor time, which other programs disturb less."""
 
     now: Callable[[], float] = perf_counter
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """Return how long one call takes."""
     start = Clock.now()
     action()
     return Clock.now() - start
 
 
 def seconds_of_all(action: Callable[[], object], group: Group) -> float:
-    """How long the slowest worker takes for one call that all begin together."""
+    """Return how long the slowest worker takes for one call. All workers start it together."""
     group.sums(0.0)
     return group.maximum(seconds(action))
 
 
 def on_cores(n: int, task: Callable[[Group], Answer]) -> Answer:
-    """Run ``task`` in ``n`` joined processes with one core each, as a run's workers are; the leader's answer."""
+    """Run ``task`` in a group of ``n`` processes with one core each, as a run's workers. Return the leader's answer."""
     answers = get_context("fork").SimpleQueue()
 
     def body(group: Group) -> int:
@@ -113,13 +113,13 @@ def on_cores(n: int, task: Callable[[Group], Answer]) -> Answer:
         return 0
 
     if processes.run(n, body) or answers.empty():
-        raise RunError("a measuring process was stopped")
+        raise RunError("a process of the measurement was stopped")
     return answers.get()
 
 
 @contextmanager
 def pinned(rank: int) -> Iterator[None]:
-    """Keep this process on one core of those it may use (Linux; elsewhere it stays free)."""
+    """Keep this process on one of the cores that it may use. This works on Linux only; elsewhere it does nothing."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -131,8 +131,8 @@ def pinned(rank: int) -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def watched(action: Callable[[], Answer]) -> tuple[Answer, float]:
-    """What ``action`` answers, and how many cores other programs kept at work meanwhile (NaN where not Linux)."""
+def watch(action: Callable[[], Answer]) -> tuple[Answer, float]:
+    """Return the answer of ``action``, and how many cores other programs used meanwhile (NaN if this is not Linux)."""
     machine, own, start = _machine_cpu_s(), _own_cpu_s(), perf_counter()
     answer = action()
     others = (_machine_cpu_s() - machine) - (_own_cpu_s() - own)
@@ -140,7 +140,7 @@ def watched(action: Callable[[], Answer]) -> tuple[Answer, float]:
 
 
 def _machine_cpu_s() -> float:
-    """Seconds that all cores together have been at work since the machine started."""
+    """Return the busy seconds of all cores together since the machine started."""
     if not Path("/proc/stat").exists():
         return nan
     user, nice, system, _, _, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
@@ -148,6 +148,6 @@ def _machine_cpu_s() -> float:
 
 
 def _own_cpu_s() -> float:
-    """Processor seconds of this process and of the children it has waited for."""
+    """Return the processor seconds of this process and of the children that it has waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

@@ -1,4 +1,4 @@
-"""Environment steps a second: the sampler, policy included, against the physics alone and against Gymnasium."""
+"""Environment steps per second: the sampler with its policy, against the physics alone and against Gymnasium."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,24 +18,24 @@ from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
 
 ALL_CORES, ONE_CORE = 0.9, 0.85  # targets, as fractions of the open-loop rate
-OPEN_LOOP_STEPS = 20  # control steps that the physics alone goes on from each visited state
+OPEN_LOOP_STEPS = 20  # control steps of the physics alone, from each of the visited states
 
 
 @dataclass(frozen=True)
-class Size:
+class SamplerSize:
     """How much to simulate."""
 
     surviving: bool  # no episode ends before its limit
-    lanes: int  # a worker
+    lanes: int  # per worker
     repeats: int
     step_limit: int  # environment steps of an episode
-    open_loop_lanes: int  # visited states that the physics alone starts from
+    open_loop_lanes: int  # visited states from which the physics alone starts
     gym_envs: int  # in each of Gymnasium's vector environments
-    gym_steps: int  # of each of them
+    gym_steps: int  # of each environment
 
 
-def sampler_rate(env: str, size: Size, n_workers: int) -> list[Row]:
-    """Steps/s of the whole sampler in ``n_workers`` pinned processes, beside the open-loop limit in the same ones."""
+def sampler_rate(env: str, size: SamplerSize, n_workers: int) -> list[Row]:
+    """Steps/s of the whole sampler in ``n_workers`` pinned processes, and the open-loop limit in the same processes."""
 
     def task(group: Group) -> tuple[list[tuple[float, ...]], float]:
         p = parts(f"env={env}", surviving=size.surviving)
@@ -51,8 +51,8 @@ def sampler_rate(env: str, size: Size, n_workers: int) -> list[Row]:
     return [Row(name, "steps/s", "open-loop mujoco.rollout", pairs(rounds, 1), at_least=target)]
 
 
-def against_gymnasium(env: str, gym_id: str, size: Size, n_workers: int) -> list[Row]:
-    """Steps/s of the whole sampler beside Gymnasium's vector environments, which have no policy to run."""
+def against_gymnasium(env: str, gym_id: str, size: SamplerSize, n_workers: int) -> list[Row]:
+    """Steps/s of the whole sampler, and of Gymnasium's vector environments, which run no policy."""
 
     def task(group: Group) -> list[tuple[float, ...]]:
         p = parts(f"env={env}", surviving=size.surviving)
@@ -75,7 +75,7 @@ def against_gymnasium(env: str, gym_id: str, size: Size, n_workers: int) -> list
 
 
 def own_sampler(p: Parts, lanes: int, step_limit: int, group: Group) -> Callable[[], float]:
-    """Steps/s of one batch by the run's own sampler, ``lanes`` a worker, another iteration's at each call."""
+    """Return a function that measures steps/s of one batch, with ``lanes`` per worker. Each call is a new iteration."""
     n_paths = lanes * group.size
     sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, scale=1.0)
     iteration, steps = 0, 0.0
@@ -93,8 +93,8 @@ def own_sampler(p: Parts, lanes: int, step_limit: int, group: Group) -> Callable
     return rate
 
 
-def _open_loop(p: Parts, size: Size, group: Group) -> Callable[[], float]:
-    """The limit: MuJoCo alone, in one call, from states the policy visited and with controls of its spread."""
+def _open_loop(p: Parts, size: SamplerSize, group: Group) -> Callable[[], float]:
+    """Measure the limit: MuJoCo alone, in one call, from states and with controls of the policy's own rollout."""
     path = Path(gymnasium.__file__).parent / "envs/mujoco/assets" / p.sim.model
     model = mujoco.MjModel.from_xml_path(str(path))
     task, actor = Task(p.sim, size.step_limit), PolicyActor(p.policy, p.theta)
@@ -114,7 +114,7 @@ def _open_loop(p: Parts, size: Size, group: Group) -> Callable[[], float]:
     return rate
 
 
-def _sync_vector(gym_id: str, size: Size, group: Group) -> Callable[[], float]:
+def _sync_vector(gym_id: str, size: SamplerSize, group: Group) -> Callable[[], float]:
     envs = gymnasium.make_vec(gym_id, size.gym_envs, vectorization_mode="sync")
     envs.reset(seed=group.rank)
     actions = [envs.action_space.sample() for _ in range(size.gym_steps)]
@@ -126,8 +126,8 @@ def _sync_vector(gym_id: str, size: Size, group: Group) -> Callable[[], float]:
     return rate
 
 
-def _async_rate(gym_id: str, size: Size, n_envs: int) -> float:
-    """One environment a process, several a core; the machine's scheduler decides where."""
+def _async_rate(gym_id: str, size: SamplerSize, n_envs: int) -> float:
+    """Steps/s with one environment per process and several processes per core, which the scheduler places."""
     envs = gymnasium.make_vec(gym_id, n_envs, vectorization_mode="async")
     try:
         envs.reset(seed=0)

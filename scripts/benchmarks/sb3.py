@@ -1,6 +1,6 @@
-"""sb3-contrib's TRPO on Hopper-v5, timed: ``python sb3.py STEPS ITERATIONS ENVIRONMENTS`` prints its steps a second.
+"""Times sb3-contrib's TRPO on Hopper-v5: ``python sb3.py STEPS ITERATIONS ENVIRONMENTS`` prints its steps per second.
 
-A program of its own, which imports nothing of ours: the peer runs as its users run it.
+This program imports nothing of ours, so that the peer runs as its users run it.
 """
 
 import json
@@ -12,9 +12,9 @@ from stable_baselines3.common.env_util import make_vec_env
 
 
 def main(n_steps: int, iterations: int, n_envs: int) -> None:
-    """Time ``iterations`` of ``n_steps`` each; where they are several, one more goes before and is not counted."""
+    """Time ``iterations`` of ``n_steps`` each. If there are several, one more comes first and is not counted."""
     envs = make_vec_env("Hopper-v5", n_envs=n_envs, seed=0)
-    # Ours: gamma, the number of conjugate gradient iterations and the network are the same; the rest is its default.
+    # gamma, the number of conjugate gradient iterations and the network are those of our run. The rest is its default.
     model = TRPO("MlpPolicy", envs, n_steps=n_steps // n_envs, gamma=0.99, cg_max_steps=10, seed=0, device="cpu")
     if iterations > 1:
         model.learn(n_steps)

@@ -1,4 +1,4 @@
-"""A task's parts as ``trpo-train`` composes them, ready to be measured."""
+"""The parts of a run as ``trpo-train`` composes them, ready to be measured."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,22 +19,22 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run of single paths is made of."""
+    """The parts of a run with single paths."""
 
-    sim: Any  # the task's own simulator, whose fields the measurements read
-    policy: Any  # of the task's own kind; its input map measured
-    theta: Tensor  # [D] of a fresh policy
+    sim: Any  # the measurements read fields of the task's own simulator
+    policy: Any  # with its input map measured
+    theta: Tensor  # [D] of a new policy
     sampler: SinglePath
     algorithm: PolicyUpdate
 
 
-ANYTHING = [-1e9, 1e9]  # m, rad, m/s, rad/s: a range that is checked and never left
+ANYTHING = [-1e9, 1e9]  # m, rad, m/s, rad/s: a range that no state leaves
 
 
 def parts(*overrides: str, surviving: bool = False) -> Parts:
-    """The parts of ``trpo-train`` with these overrides.
+    """Return the parts of ``trpo-train`` with these overrides.
 
-    surviving: no state ends an episode, as if the policy had learnt not to fall.
+    surviving: no state ends an episode, as if the policy had learnt not to fall
     """
     register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -1,4 +1,4 @@
-"""The update's cost: Fisher-vector product, gradient and whole step against plain autograd; and its memory."""
+"""The cost of an update: Fisher-vector product, gradient and whole step against plain autograd, and its memory."""
 
 import json
 import os
@@ -26,23 +26,23 @@ from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.randomness import Draw
 
-PRODUCT, DOUBLE_BACKPROP = 0.6, 4.0  # targets: share of a gradient's cost; times faster
+PRODUCT, DOUBLE_BACKPROP = 0.6, 4.0  # targets: a product's share of a gradient's cost, and times faster than the peer
 GIB = 2**30
-MEMORY_GIB = 4.0  # target, beyond the batch itself
+MEMORY_GIB = 4.0  # target, not counting the batch itself
 MODULES = {"tanh": nn.Tanh, "softplus": nn.Softplus, "relu": nn.ReLU}
 
 
 @dataclass(frozen=True)
-class Size:
+class UpdateSize:
     """How much to compute."""
 
     n_states: int
     repeats: int
-    double_backprop: bool = False  # measure it too; it has a target at 500 K states
+    double_backprop: bool = False  # measure double backprop too, whose target is for 500 K states
 
 
 class PlainNetwork(nn.Module):
-    """The policy as one would write it in torch: the peer of our own derivatives."""
+    """The policy as one would write it in torch, the peer of our own derivatives."""
 
     def __init__(self, policy: NetworkPolicy, theta: Tensor) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def scaled_states(policy: NetworkPolicy, n_states: int) -> NDArray[np.float32]:
 
 
 def synthetic_batch(policy: Policy, theta: Tensor, obs: NDArray[np.generic]) -> Batch:
-    """A single-path batch of these observations, its advantages drawn from N(0, 1)."""
+    """A single-path batch of these observations, with advantages drawn from N(0, 1)."""
     rng, n_states = np.random.default_rng(1), len(obs)
     old = torch.empty(n_states, policy.dist.n_params)
     for rows in chunks(n_states, policy.chunk_size):
@@ -84,14 +84,14 @@ def synthetic_batch(policy: Policy, theta: Tensor, obs: NDArray[np.generic]) -> 
 
 
 def policy_of(env: str) -> tuple[NetworkPolicy, Tensor, TrustRegion]:
-    """The task's own network, its input map the identity, a fresh θ, and TRPO with the task's numbers."""
+    """Return the task's network with the identity as its input map, a new θ, and TRPO with the task's settings."""
     p = parts(f"env={env}", "policy.input_scale=none")
     assert isinstance(p.algorithm.optimizer, TrustRegion)
     return p.policy, p.theta, p.algorithm.optimizer
 
 
-def derivatives(env: str, size: Size) -> list[Row]:
-    """Products, gradient and step of the task's network, on one core, beside plain autograd on the same states."""
+def derivatives(env: str, size: UpdateSize) -> list[Row]:
+    """Measure product, gradient and step of the task's network on one core, and plain autograd on the same states."""
     policy, theta, trpo = policy_of(env)
     network = network_of(policy)
     hidden = "-".join(str(n) for n in network.sizes[1:-1])
@@ -119,9 +119,9 @@ PEERS = ("one plain autograd gradient", "double backprop of the KL")
 
 
 def _derivatives(
-    policy: NetworkPolicy, theta: Tensor, trpo: TrustRegion, size: Size, group: Group
+    policy: NetworkPolicy, theta: Tensor, trpo: TrustRegion, size: UpdateSize, group: Group
 ) -> list[tuple[float, ...]]:
-    """Seconds of: a plain gradient, double backprop, our product, linearisation, gradient, step at 0.1 and at 1."""
+    """Return seconds: plain gradient, double backprop, our product, linearisation, gradient, steps at 0.1 and at 1."""
     batch, network = synthetic_batch(policy, theta, scaled_states(policy, size.n_states)), PlainNetwork(policy, theta)
     v = torch.from_numpy(np.random.default_rng(1).standard_normal(policy.n_parameters)).to(theta)
     at = surrogate_at(policy, theta, batch, group)
@@ -131,7 +131,7 @@ def _derivatives(
 
     def product() -> float:
         multiply = linearise()
-        multiply(v)  # its buffers are those of every later one
+        multiply(v)  # makes the buffers that every later product uses
         return seconds(lambda: multiply(v))
 
     def step(fraction: float) -> float:
@@ -154,14 +154,14 @@ def _derivatives(
 
 
 def plain_gradient(network: PlainNetwork, batch: Batch) -> Tensor:
-    """Gradient of Eq. (14) by autograd on the whole batch."""
+    """Return the gradient of Eq. (14) by autograd on the whole batch."""
     log_prob = network(torch.from_numpy(batch.obs)).log_prob(batch.actions[:, 0]).sum(-1)
     surrogate = (torch.exp(log_prob - batch.log_q[:, 0]) * batch.advantages[:, 0]).mean()
     return _flat(torch.autograd.grad(surrogate, list(network.parameters())))
 
 
 def plain_product(network: PlainNetwork, batch: Batch, v: Tensor) -> Tensor:
-    """Fisher-vector product as the Hessian of the mean KL, by two passes of autograd on the whole batch."""
+    """Return the Fisher-vector product as the Hessian of the mean KL, by two passes of autograd on the whole batch."""
     new = network(torch.from_numpy(batch.obs))
     old = Normal(new.mean.detach(), new.stddev.detach())
     kl = kl_divergence(old, new).sum(-1).mean()
@@ -175,12 +175,14 @@ def _flat(tensors: tuple[Tensor, ...]) -> Tensor:
 
 
 def memory(env: str, n_states: int, fractions: Sequence[float]) -> list[Row]:
-    """Peak memory of one update beyond the batch itself, in a process of its own, for each ``fisher_fraction``."""
-    rows, environment = [], os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # where this package is found
+    """Measure the peak memory of one update, without the batch, in a new process for each ``fisher_fraction``."""
+    rows = []
     for fraction in fractions:
         code = f"from benchmarks import updates; updates.report_memory({env!r}, {n_states}, {fraction})"
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        # The new process imports this package, which lies beside the scripts and is not installed.
+        scripts = str(Path(__file__).resolve().parents[1])
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([scripts, *sys.path])}
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
         extra = json.loads(done.stdout)
         name = f"update of {env}'s network, {n_states / 1e6:g} M states, fisher_fraction {fraction:g}: memory"
         rows.append(Row(name, "GiB", "bound", [(extra, MEMORY_GIB)], at_most=1.0))
@@ -188,7 +190,7 @@ def memory(env: str, n_states: int, fractions: Sequence[float]) -> list[Row]:
 
 
 def report_memory(env: str, n_states: int, fraction: float) -> None:
-    """Print by how many GiB the peak of one update exceeds what was resident before it (Linux)."""
+    """Print by how many GiB the peak of one update exceeds the memory in use before it. This needs Linux."""
     torch.set_num_threads(1)
     policy, theta, trpo = policy_of(env)
     batch = synthetic_batch(policy, theta, scaled_states(policy, n_states))
@@ -198,7 +200,7 @@ def report_memory(env: str, n_states: int, fraction: float) -> None:
 
 
 def _resident(field: str) -> int:
-    """Bytes of this process in memory, now (VmRSS) or at the most so far (VmHWM)."""
+    """Return the memory of this process in bytes: now (VmRSS), or its peak so far (VmHWM)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024

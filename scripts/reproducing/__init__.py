@@ -1,1 +1,1 @@
-"""The commands behind the paper's figures and tables, and the runner of the missing ones."""
+"""Runs what is missing behind a figure or table of the paper, and draws it."""

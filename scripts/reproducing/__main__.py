@@ -1,7 +1,7 @@
-"""Runs the missing jobs behind a figure or a table, each a ``trpo-train`` command, then has it drawn.
+"""Runs the missing jobs behind a figure or a table, each a ``trpo-train`` command, and then draws it.
 
-Finished runs are left alone and unfinished ones resumed, so the same command continues after any interruption. A job
-that fails is named at the end and does not stop the others.
+Finished runs are left alone and unfinished runs are resumed. After an interruption the same command therefore
+continues. A job that fails does not stop the others, and is named at the end.
 """
 
 import subprocess
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reproducing.jobs import (
-    GAMES,
+    GAMES_IN_ORDER,
     METHODS,
-    TASKS,
     Evaluation,
     Job,
     atari_jobs,
@@ -23,25 +22,28 @@ from reproducing.jobs import (
     table2_jobs,
 )
 from trpo_cli.errors import ConfigError
+from trpo_cli.reports.paper import SAMPLERS, TASKS
 
 USAGE = (
     "figure4|table2|figure5|table1|table3 [scale=paper|laptop|smoke] [task=cartpole,…|pong,…] [method=vine,…] "
     "[seeds=N] [iterations=N] [episodes=100] [out=outputs]"
 )
-ATARI = ("figure5", "table1", "table3")  # drawn from the same runs
+ATARI = ("figure5", "table1", "table3")  # they are drawn from the same runs
 TARGETS = ("figure4", "table2", *ATARI)
+SCALES = ("paper", "laptop", "smoke")
+NUMBERS = {"seeds": "the number of seeds", "iterations": "of a run", "episodes": "of each policy"}
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to reproduce: the words of the command line, checked."""
+class ReproduceRequest:
+    """What to reproduce: the checked words of the command line."""
 
     target: str  # one of TARGETS
     scale: str
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: range
-    iterations: str  # of Atari runs; "" for all 500
+    iterations: str  # of an Atari run; "" for all 500
     episodes: int  # that Table 1 plays with each policy
     out: Path
 
@@ -53,13 +55,13 @@ class Request:
         return figure4_jobs(self.tasks, self.methods, self.scale, self.seeds)
 
     def evaluations(self) -> list[Evaluation]:
-        """What is to be evaluated between the runs and the report."""
+        """Return the evaluations that the report needs after the runs."""
         if self.target != "table1":
             return []
         return evaluations(self.tasks, self.methods, self.scale, self.seeds, self.episodes)
 
     def report(self) -> list[str]:
-        """The ``trpo-report`` words that draw what the jobs have made so far."""
+        """Return the words of the ``trpo-report`` command for the runs that exist, [] if there are none."""
         name = folder(self.target, self.scale)
         runs = [f"outputs/{run}" for run in sorted({_name(job) for job in self.jobs()})]
         tasks = ["--task", *self.tasks] if self.target == "figure4" else []
@@ -71,34 +73,37 @@ def _name(job: Job) -> str:
     return next(word.removeprefix("name=") for word in job.overrides if word.startswith("name="))
 
 
-def parse(words: Sequence[str]) -> Request:
-    """The request in ``figure4 [scale=…] [task=a,b] [method=a,b] [seeds=5] [out=DIR]``."""
+def parse(words: Sequence[str]) -> ReproduceRequest:
+    """Return the request of ``figure4 [scale=…] [task=a,b] [method=a,b] [seeds=5] [out=DIR]``.
+
+    Raises ConfigError, with one sentence, if the words make no request.
+    """
     if not words or words[0] not in TARGETS:
         raise ConfigError(f"say what to reproduce, one of {', '.join(TARGETS)}: {USAGE}")
     target, atari = words[0], words[0] in ATARI
-    known = {
-        "scale": ("paper", "laptop", "smoke"),
-        "task": GAMES if atari else TASKS,
-        "method": ("single_path", "vine") if atari else tuple(METHODS),
+    choices = {
+        "scale": SCALES,
+        "task": GAMES_IN_ORDER if atari else tuple(TASKS),
+        "method": tuple(SAMPLERS) if atari else tuple(METHODS),
     }
-    given = {"scale": "paper", "task": ",".join(known["task"]), "method": ",".join(known["method"])}
+    given = {"scale": "paper", "task": ",".join(choices["task"]), "method": ",".join(choices["method"])}
     given |= {"seeds": "1" if atari else "5", "iterations": "", "episodes": "100", "out": "outputs"}
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if key not in given or not equals:
-            raise ConfigError(f"{word} is not understood; {USAGE}")
+            raise ConfigError(f"{word} is not understood: {USAGE}")
         given[key] = value
-    for key, choices in known.items():
+    for key, known in choices.items():
         for value in given[key].split(","):
-            if value not in choices:
-                raise ConfigError(f"{key}={value} does not exist; choices: {', '.join(choices)}")
-    for key, meaning in (("seeds", "how many, from 0 on"), ("episodes", "of each policy"), ("iterations", "of a run")):
-        value = given[key]
-        if not (value.isdigit() and int(value) >= 1) and not (key == "iterations" and value == ""):
-            raise ConfigError(f"{key}={value} must be a whole number >= 1: {meaning}")
+            if value not in known:
+                raise ConfigError(f"{key}={value} does not exist; choices: {', '.join(known)}")
+    for key, meaning in NUMBERS.items():
+        _require_positive(key, given[key], meaning)
     if given["iterations"] and not atari:
-        raise ConfigError(f"iterations={given['iterations']} is not used by {target}, whose curves are all as long")
-    return Request(
+        raise ConfigError(
+            f"iterations={given['iterations']} is not used by {target}: its experiments set the iterations"
+        )
+    return ReproduceRequest(
         target,
         given["scale"],
         tuple(given["task"].split(",")),
@@ -110,8 +115,14 @@ def parse(words: Sequence[str]) -> Request:
     )
 
 
+def _require_positive(key: str, value: str, meaning: str) -> None:
+    unset = key == "iterations" and value == ""
+    if not unset and not (value.isdigit() and int(value) >= 1):
+        raise ConfigError(f"{key}={value} must be a whole number >= 1: {meaning}")
+
+
 def main() -> int:
-    """Run what is missing, draw what there is; the exit status is 1 where a job failed, 2 for bad input."""
+    """Run what is missing and draw what exists. The exit status is 1 if a job failed, and 2 for bad input."""
     try:
         request = parse(sys.argv[1:])
     except ConfigError as error:
@@ -122,7 +133,7 @@ def main() -> int:
     for job in todo:
         status = job.run()
         if status < 0 or status >= 128:
-            return status  # somebody asked to stop
+            return status  # a signal stopped the job, so stop here too
         if status:
             failed.append(job)
     if words := request.report():

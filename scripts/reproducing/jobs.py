@@ -7,29 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trpo_cli.reports.paper import GAMES, SAMPLERS, published_curves
+from trpo_cli.reports.paper import METHODS as PAPERS_METHODS
 from trpo_cli.reports.table1 import EVALUATION, RANDOM
 
-TASKS = ("cartpole", "swimmer", "hopper", "walker")
-# Panel: the methods that the paper's Figure 4 shows there, as overrides.
-METHODS = {
-    "single_path": (),
-    "vine": ("sampler=vine",),
-    "natural_gradient": ("optimizer=natural_gradient",),
-    "max_kl": ("optimizer=max_kl",),
-    "empirical_fim": ("optimizer=empirical_fim",),
-    "cem": ("optimizer=cem",),
-    "cma": ("optimizer=cma",),
-    "rwr": ("optimizer=rwr",),
-}
-PANELS = {
-    "cartpole": tuple(METHODS),
-    "swimmer": tuple(m for m in METHODS if m != "max_kl"),
-    "hopper": ("single_path", "vine", "natural_gradient", "cem", "rwr"),
-    "walker": ("single_path", "vine", "natural_gradient", "cem", "rwr"),
-}
-GAMES = ("pong", "breakout", "beam_rider", "enduro", "qbert", "seaquest", "space_invaders")
-PENALTIES = (3, 1, 0.3, 0.1, 0.03, 0.01)  # λ of Eq. (17) that the authors swept
-PATHS_PENALTIES = (3, 2, 1)  # under the authors' damping, two of these and one between
+# The overrides of each method of Figure 4.
+METHODS: dict[str, tuple[str, ...]] = {"single_path": (), "vine": ("sampler=vine",)}
+METHODS |= {method: (f"optimizer={method}",) for method in PAPERS_METHODS if method not in METHODS}
+GAMES_IN_ORDER = ("pong", "breakout", *(game for game in GAMES if game not in ("pong", "breakout")))
+PENALTIES = (3, 1, 0.3, 0.1, 0.03, 0.01)  # λ of Eq. (17), the values that the authors tried
+PATHS_PENALTIES = (3, 2, 1)  # λ with the authors' damping: two of their values, and one between
 
 
 @dataclass(frozen=True)
@@ -43,55 +30,53 @@ class Job:
         return "trpo-train " + " ".join(self.overrides)
 
     def run(self) -> int:
-        """Train; the exit status. A finished run is left alone and an unfinished one resumed."""
+        """Train, and return the exit status. A finished run is left alone, an unfinished one is resumed."""
         print(f"$ {self.command}", flush=True)
         return subprocess.run([sys.executable, "-m", "trpo_cli", *self.overrides]).returncode
 
 
 def folder(target: str, scale: str) -> str:
-    """The name of a target's runs, and of the folder of its drawings."""
+    """Return the name of a target's runs, which is also the name of the folder for its drawings."""
     return target if scale == "paper" else f"{target}-{scale}"
 
 
 def figure4_jobs(tasks: Sequence[str], methods: Sequence[str], scale: str, seeds: range) -> list[Job]:
-    """The jobs behind Figure 4, one seed of every curve before the next seed of any."""
-    name = folder("figure4", scale)
+    """Return the jobs behind Figure 4. One seed of every curve comes before the next seed of any curve."""
+    name, panels = folder("figure4", scale), published_curves()
     jobs = []
     for seed in seeds:
         for task in tasks:
             base = (f"experiment=fig4/{task}", f"scale={scale}", f"seed={seed}")
-            for method in (m for m in PANELS[task] if m in methods):
+            for method in (method for method in METHODS if (task, method) in panels and method in methods):
                 for suffix, extra in _variants(task, method, scale):
                     jobs.append(Job((*base, f"name={name}{suffix}", *METHODS[method], *extra)))
     return jobs
 
 
 def _variants(task: str, method: str, scale: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Suffix of the run's name and further overrides, for each curve that a method is drawn as."""
+    """Return the curves of a method: for each the suffix of its name, and its further overrides."""
     variants: list[tuple[str, tuple[str, ...]]] = []
     if method == "natural_gradient":
         variants += [(f"-penalty{p}", (f"optimizer.penalty={p}",)) for p in PENALTIES]
-        if task == "cartpole":  # where the published curve is one of the authors' damping
+        if task == "cartpole":  # its published curve was made with the authors' damping
             paths = "optimizer.damping=paths"
             variants += [(f"-penalty{p}-paths", (f"optimizer.penalty={p}", paths)) for p in PATHS_PENALTIES]
         return variants
     variants.append(("", ()))
     if task == "cartpole" and method in ("single_path", "vine", "empirical_fim"):
         variants.append(("-2delta", ("optimizer.kl_slack=2",)))
-    if task == "cartpole" and method == "max_kl":  # one of the authors' run files, which accept up to 2 delta
+    if task == "cartpole" and method == "max_kl":  # the settings of one of the authors' files, which accept up to 2 δ
         authors = ("optimizer.kl_limit=0.03", "optimizer.kl_slack=2", "optimizer.line_search=halving")
         variants.append(("-authors", authors))
-    if (
-        task == "cartpole" and method in ("cem", "cma", "rwr") and scale == "paper"
-    ):  # the published curves are those of fewer episodes
-        variants.append(("-64", ("path_scale=0.25",)))
+    if task == "cartpole" and method in ("cem", "cma", "rwr") and scale == "paper":
+        variants.append(("-64", ("path_scale=0.25",)))  # the published curves were made with fewer episodes
     if task == "hopper" and method == "single_path":
         variants.append(("-halving", ("optimizer.line_search=halving",)))
     return variants
 
 
 def table2_jobs(tasks: Sequence[str], scale: str, seeds: range) -> list[Job]:
-    """The jobs behind Table 2: both samplers under its protocol."""
+    """Return the jobs behind Table 2: both samplers, with the settings of the table."""
     name = folder("table2", scale)
     return [
         Job((f"experiment=table2/{task}", f"scale={scale}", f"seed={seed}", f"name={name}", f"sampler={sampler}"))
@@ -102,13 +87,13 @@ def table2_jobs(tasks: Sequence[str], scale: str, seeds: range) -> list[Job]:
 
 
 def atari_jobs(games: Sequence[str], methods: Sequence[str], scale: str, seeds: range, iterations: str) -> list[Job]:
-    """The jobs behind Figure 5 and Tables 1 and 3: single path on every game, then the vine on every game."""
+    """Return the jobs behind Figure 5 and Tables 1 and 3: single path on every game, then the vine on every game."""
     name = folder("figure5", scale)
     more = (f"iterations={iterations}",) if iterations else ()
     return [
         Job((f"env=atari/{game}", f"scale={scale}", f"seed={seed}", f"name={name}", *METHODS[method], *more))
         for seed in seeds
-        for method in ("single_path", "vine")
+        for method in SAMPLERS
         if method in methods
         for game in games
     ]
@@ -120,7 +105,7 @@ class Evaluation:
 
     run_directory: Path
     episodes: int
-    random: bool  # chance in place of the trained policy
+    random: bool  # random actions instead of the trained policy
 
     @property
     def words(self) -> list[str]:
@@ -136,7 +121,7 @@ class Evaluation:
         return self.run_directory / (RANDOM if self.random else EVALUATION)
 
     def run(self) -> int:
-        """Evaluate what has not been, or has been trained further since; the exit status."""
+        """Evaluate, and return the exit status. Do nothing if there is no checkpoint or the result is up to date."""
         if not (self.run_directory / "checkpoint.pt").exists() or self._up_to_date():
             return 0
         print(f"$ {self.command}", flush=True)
@@ -155,12 +140,12 @@ class Evaluation:
 def evaluations(
     games: Sequence[str], methods: Sequence[str], scale: str, seeds: range, episodes: int
 ) -> list[Evaluation]:
-    """Every run's policy, and chance once a game, in the directory of the game's first run."""
+    """Return the evaluations of every run's policy, and of random actions once per game, in its first run."""
     name = folder("figure5", scale)
     samplers = [sampler for method, sampler in (("single_path", "single"), ("vine", "vine")) if method in methods]
     found = []
     for game in games:
-        places = [Path(f"outputs/{name}/atari/{game}/trpo-{s}/seed{k}") for k in seeds for s in samplers]
-        found += [Evaluation(place, episodes, random=False) for place in places]
-        found += [Evaluation(place, episodes, random=True) for place in places[:1]]
+        directories = [Path(f"outputs/{name}/atari/{game}/trpo-{s}/seed{k}") for k in seeds for s in samplers]
+        found += [Evaluation(directory, episodes, random=False) for directory in directories]
+        found += [Evaluation(directory, episodes, random=True) for directory in directories[:1]]
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from compose import executed, options, planned
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.runs.checkpoint import (
@@ -100,16 +101,24 @@ def test_reading_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+def test_what_a_run_saves_can_be_read_without_running_code(tmp_path: Path, optimizer: str) -> None:
+    run = executed(planned(f"optimizer={optimizer}", "iterations=1", "path_scale=0.01", f"outputs={tmp_path}"))
+    assert load_checkpoint(run / CHECKPOINT)["iteration"] == 1  # which reads with `weights_only`
+
+
+def test_saving_serialises_once_and_reads_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: calls.append("load"))
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda *args, **kwargs: (calls.append("save"), save(*args, **kwargs)))
     save_checkpoint(tmp_path, state(1))
-    with pytest.raises(Exception, match=r"[Ww]eights"):
-        save_checkpoint(tmp_path, {"iteration": 2, "path": Path("x")})
-    assert_equal(load_checkpoint(tmp_path / CHECKPOINT), state(1))
+    assert calls == ["save"]
 
 
 def test_another_format_is_recognised(tmp_path: Path) -> None:
     torch.save({"format": 99, "state": {}}, tmp_path / CHECKPOINT)
-    with pytest.raises(ConfigError, match=r"has format 99 .* reads format 1: .* name="):
+    with pytest.raises(ConfigError, match=r"format 99\b.* format 1\b.* name="):
         load_checkpoint(tmp_path / CHECKPOINT)
 
 

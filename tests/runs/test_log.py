@@ -138,7 +138,7 @@ def test_missing_rows_fall_back_to_the_checkpoint_before_them(tmp_path: Path) ->
         state = log.resume()
         assert state is not None
         assert state["iteration"] == N - 1
-        assert log.messages[0].startswith("progress.jsonl lacks rows that checkpoint.pt counts: continuing")
+        assert "progress.jsonl lacks rows" in log.messages[0]
 
 
 @pytest.mark.parametrize("spoil", [CHECKPOINT, PROGRESS])
@@ -189,16 +189,16 @@ def test_a_row_is_flat_plain_and_on_the_disk_at_once(tmp_path: Path) -> None:
 
 def test_a_wrong_row_is_a_programming_error(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
-        with pytest.raises(ValueError, match="None comes next"):
+        with pytest.raises(ValueError, match="next one is None"):
             log.write(row(0))
         log.resume()
         with pytest.raises(ValueError, match="collect/score is set twice"):
             log.write(row(0), {"collect/score": 2})
-        with pytest.raises(ValueError, match="iteration 1 where 0 comes next"):
+        with pytest.raises(ValueError, match="iteration 1, but the next one is 0"):
             log.write(row(1))
         with pytest.raises(TypeError, match="not list"):
             log.write(row(0), {"x": [1]})
-        with pytest.raises(ValueError, match="of 1 iterations where 0 rows"):
+        with pytest.raises(ValueError, match="counts 1 rows, but 0"):
             log.save(checkpoint(1))
     assert rows(tmp_path) == []
 

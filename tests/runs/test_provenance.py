@@ -19,13 +19,19 @@ def git(root: Path, *arguments: str) -> str:
 
 def test_names_versions_and_processor_and_no_person_or_place() -> None:
     info = run_info()
-    assert info["versions"]["torch"] == version("torch")
     assert info["processor"]
     assert info["cores"] >= 1
     text = json.dumps(info)
     assert str(Path.home()) not in text
     assert str(Path.cwd()) not in text
     assert getpass.getuser() not in text
+
+
+@pytest.mark.parametrize("package", ["torch", "numpy", "scipy", "mujoco", "gymnasium", "ale-py", "cma", "trpo_cli"])
+def test_the_version_of_every_package_that_results_depend_on_is_named(package: str) -> None:
+    assert run_info()["versions"][package] == provenance._version(package)
+    if package != "trpo_cli":  # which is not installed in a bare checkout
+        assert run_info()["versions"][package] == version(package)
 
 
 def test_commit_is_that_of_the_checkout_with_what_was_changed_since(

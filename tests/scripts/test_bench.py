@@ -12,7 +12,7 @@ import pytest
 import torch
 from benchmarks import __main__ as bench
 from benchmarks import atari, iterations, measure, sampling, tasks, updates
-from benchmarks.measure import Row, in_turns, on_cores, watched
+from benchmarks.measure import Row, in_turns, on_cores, watch
 
 from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
 from trpo_cli.optimizers.surrogate import surrogate_at, surrogate_gradient
@@ -71,13 +71,13 @@ def test_what_workers_burn_counts_as_this_programs_own():
         return group.sums(1.0)[0]
 
     before = measure._own_cpu_s()
-    answer, others = watched(lambda: on_cores(2, burn))
+    answer, others = watch(lambda: on_cores(2, burn))
     assert answer == 2 and others >= 0
     assert measure._own_cpu_s() - before > 0.35
 
 
 def test_atari_rates_and_derivatives():
-    sensible(atari.sampler_rate("pong", atari.Size(2, 8, 1), 1), 3)
+    sensible(atari.sampler_rate("pong", atari.AtariSize(2, 8, 1), 1), 3)
     sensible(atari.derivatives(64, 1), 2)
 
 
@@ -96,7 +96,7 @@ def test_the_plain_atari_network_has_the_gradient_that_ours_is_measured_against(
 
 @pytest.mark.usefixtures("no_input_map")
 def test_sampler_rates():
-    size = sampling.Size(True, 2, 1, 3, 2, 2, 2)
+    size = sampling.SamplerSize(True, 2, 1, 3, 2, 2, 2)
     sensible(sampling.sampler_rate("hopper_v5", size, 2), 1)
     (row,) = sampling.sampler_rate("swimmer", size, 1)
     assert "one process, 2 lanes each (2 alive on average)" in row.name
@@ -148,7 +148,7 @@ def test_a_policy_acts_in_numpy_as_it_does_in_torch(nonlinearity: str):
 
 
 def test_derivatives():
-    sensible(updates.derivatives("hopper_v5", updates.Size(200, 1, double_backprop=True)), 6)
+    sensible(updates.derivatives("hopper_v5", updates.UpdateSize(200, 1, double_backprop=True)), 6)
 
 
 def test_memory():

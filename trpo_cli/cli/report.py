@@ -7,10 +7,11 @@ from pathlib import Path
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports import compare, figure4, figure5, table1, table2, table3, theory
-from trpo_cli.reports.runs import find_runs
+from trpo_cli.reports.drawing import X_AXES
+from trpo_cli.reports.paper import TASKS
+from trpo_cli.reports.read_runs import find_runs
 
-AXES = ("iterations", "sim_steps")
-# Reports that are made from runs alone.
+# These reports take no option besides the runs.
 PLAIN = {"figure5": figure5.report, "table1": table1.report, "table2": table2.report, "table3": table3.report}
 EXAMPLES = """\
 examples:
@@ -19,14 +20,14 @@ examples:
   trpo-report compare outputs/train --against sim_steps --out figures
   trpo-report figure4 outputs/figure4 --task hopper --out figures    over the published curves
   trpo-report table2 outputs/table2 --out figures
-  trpo-report figure5 outputs/figure5 --out figures                  Atari; table1 and table3 likewise
+  trpo-report figure5 outputs/figure5 --out figures                  Atari; the same for table1 and table3
   trpo-report theory --out figures
 
-An unfinished run is drawn as far as it got, and says so. trpo-report REPORT --help lists a report's options."""
+Unfinished runs are shown too, and marked as unfinished. trpo-report REPORT --help lists the options of a report."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one report; return the exit status: 0, or 2 for bad input, which is said in one sentence."""
+    """Run one report. Return the exit status: 0, or 2 after one sentence about what is wrong with the input."""
     chosen = _parser().parse_args(arguments)
     try:
         print(_report(chosen))
@@ -40,17 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> str:
+    if chosen.report == "theory":
+        return theory.report(chosen.out, chosen.seed)
+    runs = find_runs(chosen.runs)
     if chosen.report == "figure4":
-        text = figure4.report(
-            find_runs(chosen.runs), chosen.out, chosen.against or AXES, chosen.task or list(figure4.TASKS)
-        )
-    elif chosen.report in PLAIN:
-        text = PLAIN[chosen.report](find_runs(chosen.runs), chosen.out)
-    elif chosen.report == "compare":
-        text = compare.report(find_runs(chosen.runs), chosen.out, chosen.key, chosen.against)
-    else:
-        text = theory.report(chosen.out, chosen.seed)
-    return text
+        return figure4.report(runs, chosen.out, chosen.against or list(X_AXES), chosen.task or list(TASKS))
+    if chosen.report == "compare":
+        return compare.report(runs, chosen.out, chosen.key, chosen.against)
+    return PLAIN[chosen.report](runs, chosen.out)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,43 +61,53 @@ def _parser() -> argparse.ArgumentParser:
     reports = parser.add_subparsers(dest="report", required=True, metavar="REPORT")
 
     def add(name: str, purpose: str, writes: str, runs: bool = True) -> argparse.ArgumentParser:
-        report = reports.add_parser(name, help=purpose, description=f"{purpose} Writes {writes} into DIR.")
+        help = purpose.replace("%", "%%")  # argparse formats a help text, but not a description
+        report = reports.add_parser(name, help=help, description=f"{purpose} Writes {writes} into DIR.")
         if runs:
-            help = "run directories, or directories above them, which are searched for progress.jsonl"
+            help = "run directories, or directories above run directories"
             report.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help=help)
-        report.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to write; made if needed")
+        help = "directory for the results; it is made if it does not exist"
+        report.add_argument("--out", required=True, type=Path, metavar="DIR", help=help)
         return report
 
     report = add(
         "figure4",
         "Learning curves of all methods on the paper's four tasks, over the published ones.",
-        "figure4.png, figure4_sim_steps.png and figure4.csv",
+        "figure4.png, figure4_sim_steps.png, figure4.csv and figure4.md",
     )
     report.add_argument(
-        "--against", nargs="+", choices=AXES, help="horizontal axis of the drawings to make (default: both)"
+        "--against", nargs="+", choices=X_AXES, help="horizontal axes, one drawing each (default: both)"
     )
-    report.add_argument(
-        "--task", nargs="+", choices=list(figure4.TASKS), help="panels to draw (default: all with runs)"
+    report.add_argument("--task", nargs="+", choices=TASKS, help="panels to draw (default: every task that has runs)")
+    add(
+        "figure5",
+        "Learning curves on the seven Atari games, over the published dots.",
+        "figure5.png, figure5.csv and figure5.md",
     )
-    add("figure5", "Learning curves on the seven Atari games, over the published dots.", "figure5.png and figure5.csv")
     add(
         "table1",
         "Scores on the seven Atari games: the paper's rows, and ours as trpo-eval measured them.",
         "table1.md and table1.csv",
     )
     add("table2", "The paper's settings beside ours, as configured and as measured.", "table2.md and table2.csv")
-    add("table3", "The paper's settings for Atari beside ours, configured and measured.", "table3.md and table3.csv")
+    add(
+        "table3",
+        "The paper's settings for Atari beside ours, as configured and as measured.",
+        "table3.md and table3.csv",
+    )
     report = add(
         "compare",
-        "Any runs side by side, grouped by the settings that differ, with 95%% bootstrap intervals over seeds.",
+        "Any runs side by side, grouped by the settings that differ, with 95% bootstrap intervals over seeds.",
         "compare.png and compare.csv",
     )
     report.add_argument("--key", default="collect/score", help="column of progress.jsonl (default: %(default)s)")
-    report.add_argument("--against", default="iterations", choices=AXES, help="horizontal axis (default: %(default)s)")
+    report.add_argument(
+        "--against", default="iterations", choices=X_AXES, help="horizontal axis (default: %(default)s)"
+    )
     report = add(
         "theory", "The bound of Theorem 1 and Algorithm 1 on random problems.", "theory.png and theory.csv", runs=False
     )
-    report.add_argument("--seed", default=0, type=int, help="of the random problems (default: %(default)s)")
+    report.add_argument("--seed", default=0, type=int, help="seed of the random problems (default: %(default)s)")
     return parser
 
 

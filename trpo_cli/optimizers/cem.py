@@ -17,7 +17,7 @@ State = dict[str, NDArray]
 def best_first(returns: NDArray) -> NDArray[np.int64]:
     """Return the order of the candidates, best first; every non-finite return comes last.
 
-    returns: `[Q]` of the candidates. Raises RunError where none is finite: no order can be had from that.
+    returns: `[Q]` of the candidates. Raises RunError if none is finite: there is no order then.
     """
     finite = np.isfinite(returns)
     if not finite.any():
@@ -82,7 +82,7 @@ class Cem:
         """Return the next state and the ``update/`` statistics.
 
         thetas: `[Q, D]` the candidates asked for. returns: `[Q]` of each; one that is not finite ranks worst.
-        Raises RunError where no return is finite.
+        Raises RunError if no return is finite.
         """
         ranked = best_first(returns)
         elite = ranked[: self.n_elite]

@@ -29,7 +29,7 @@ class Cma:
 
     Paper: it plots CMA and gives no settings; these are the authors' code's (package defaults, sigma 0.1). Two
     defaults are put back to what they were for the authors: cumulative step-size adaptation in every dimension (today
-    the package takes another from 300 parameters on), and no change of coordinates where the covariance is
+    the package takes another from 300 parameters on), and no change of coordinates if the covariance is
     ill-conditioned. Stopping criteria are never asked for: a run has as many iterations as it was given.
     """
 
@@ -46,7 +46,7 @@ class Cma:
             raise ConfigError(f"optimizer.max_parameters={self.max_parameters} must be at least 2")
 
     def start(self, theta: NDArray) -> State:
-        """Return the state of a search that starts at ``theta``: `[D]`; ConfigError where D is out of reach."""
+        """Return the state of a search that starts at ``theta``: `[D]`; ConfigError if D is too large."""
         if not 2 <= len(theta) <= self.max_parameters:
             raise ConfigError(
                 f"optimizer=cma searches 2 to optimizer.max_parameters={self.max_parameters} parameters and this "
@@ -66,7 +66,7 @@ class Cma:
         """Return the next state and the ``update/`` statistics.
 
         thetas: `[Q, D]` the candidates asked for. returns: `[Q]` of each; one that is not finite ranks worst.
-        Raises RunError where no return is finite.
+        Raises RunError if no return is finite.
         """
         ranked = best_first(returns)
         strategy = self._rebuild(state, _no_randomness)
@@ -87,7 +87,7 @@ class Cma:
 
     def _strategy(self, mean: NDArray, randn: Callable[..., NDArray] | None = None) -> "cma.CMAEvolutionStrategy":
         """Return the package's object at the beginning of a search from ``mean``, silent."""
-        import cma  # takes a second, which no other optimizer's start should pay
+        import cma  # imported here: it takes a second, which other optimizers should not pay
         from cma.sigma_adaptation import CMAAdaptSigmaCSA
 
         options = {
@@ -125,7 +125,7 @@ class Cma:
 
 
 def _no_randomness(*shape: int) -> NDArray[np.float64]:
-    """Stand where the package wants a generator and none may be used."""
+    """The package wants a generator here, and none may be used."""
     raise AssertionError(f"a sample of shape {shape} was drawn outside ask")
 
 

@@ -14,7 +14,7 @@ class Solution(NamedTuple):
     x: Tensor  # [D]
     residual: float  # norm of b - A x, relative to the norm of b
     iterations: int
-    curvature: float  # the last p^T A p; not positive where the matrix is not positive definite
+    curvature: float  # the last p^T A p; not positive if the matrix is not positive definite
 
 
 def conjugate_gradient(
@@ -26,15 +26,13 @@ def conjugate_gradient(
     b: ``[D]``.
     tolerance: stop once the squared norm of the residual is below this fraction of b's.
 
-    A direction without positive curvature, or a non-finite one, ends the search; the caller reads ``curvature``.
+    A direction without positive curvature, or a non-finite one, ends the loop; the caller reads ``curvature``.
     """
     x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     start = squared = float(b @ b)
     curvature, n = float("inf"), 0
-    for n in range(1, iterations + 1):
-        if squared <= tolerance * start:
-            n -= 1
-            break
+    while n < iterations and not squared <= tolerance * start:
+        n += 1
         image = product(direction)
         curvature = float(direction @ image)
         if not curvature > 0:

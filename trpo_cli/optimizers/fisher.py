@@ -29,7 +29,7 @@ def analytic_metric(dist: Distribution, b: Batch, linear: Linearization) -> Call
 def empirical_metric(dist: Distribution, b: Batch, linear: Linearization) -> Callable[[Tensor], Tensor]:
     """u uᵀ with u = ∂ log π(a|s) / ∂ params of the action taken: Jᵀ of it is the covariance of ∇ log π (Section 6).
 
-    E[∇ log π] is zero at θ_old, so the second moment is the covariance; K actions of a state are averaged.
+    E[∇ log π] is zero at θ_old, so the second moment is the covariance. The K actions tried in a state are averaged.
     """
     params = linear.params.detach()[:, None].expand(-1, b.actions.shape[1], -1).clone().requires_grad_()
     with torch.enable_grad():

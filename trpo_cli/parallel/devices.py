@@ -1,4 +1,4 @@
-"""Where updates are computed: the processor, or a GPU that is made to compute them exactly."""
+"""Where updates are computed: the processor, or a GPU that computes them exactly."""
 
 import torch
 
@@ -6,11 +6,12 @@ from trpo_cli.errors import ConfigError
 
 
 def usable(name: str) -> str:
-    """The name of a device that can be used here; ConfigError where it cannot."""
+    """The name of a device that can be used here; ConfigError if it cannot."""
     try:
         device = torch.device(name)
+        # Do not touch CUDA if it looks available: once CUDA is initialised, forked workers cannot use it.
         if device.type != "cuda" or torch.cuda.device_count() <= (device.index or 0):
-            torch.empty(0, device=name)  # not where it works: a process that has used CUDA cannot fork ones that do
+            torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         because = f" ({reason})" if len(reason) < 100 else ""
@@ -18,12 +19,23 @@ def usable(name: str) -> str:
     return name
 
 
+def of_worker(name: str, local_rank: int) -> str:
+    """The device of one worker: ``cuda`` is GPU ``local_rank`` of its machine, modulo their number.
+
+    local_rank: number of the worker among those of its machine. A device with a number (``cuda:1``) is for all workers.
+    """
+    device = torch.device(name)
+    if device.type != "cuda" or device.index is not None:
+        return name
+    return f"cuda:{local_rank % max(torch.cuda.device_count(), 1)}"
+
+
 def model(name: str) -> str:
-    """What the maker calls a GPU; the name itself of any other device."""
+    """The model name of a GPU; the name itself of any other device."""
     return torch.cuda.get_device_name(name) if torch.device(name).type == "cuda" else name
 
 
 def exact_convolutions() -> None:
-    """Have a GPU compute them in single precision, ten bits being too few for a KL, and the same way every time."""
+    """Make a GPU compute convolutions in single precision, the same way every time: ten bits are too few for a KL."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True

@@ -4,6 +4,7 @@ Every worker runs the same program on its own share of the lanes. The default gr
 processes are joined by ``torch.distributed`` (gloo), whoever started them.
 """
 
+import os
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,9 @@ class Group:
         joined = dist.is_available() and dist.is_initialized()
         self.rank: int = dist.get_rank() if joined else 0
         self.size: int = dist.get_world_size() if joined else 1
+        self.local_rank: int = self.rank  # among the workers of its machine
+        if joined and "RANK" in os.environ:  # started by torchrun or Slurm, perhaps on several machines
+            self.local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", self.rank)))
 
     @property
     def leads(self) -> bool:
@@ -44,7 +48,7 @@ class Group:
         return [float(s) for s in self.sum(torch.tensor(numbers, dtype=torch.float64))]
 
     def maximum(self, number: float) -> float:
-        """The largest of the workers' numbers; infinite where any is NaN."""
+        """The largest of the workers' numbers; infinite if one is NaN."""
         largest = torch.tensor(float("inf") if number != number else number, dtype=torch.float64)
         if self.size > 1:
             dist.all_reduce(largest, dist.ReduceOp.MAX)

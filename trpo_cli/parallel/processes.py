@@ -36,7 +36,7 @@ from trpo_cli.errors import INTACT, ConfigError, RunError
 from trpo_cli.parallel.group import Group
 
 GRACE_S = 5.0  # for the other workers to end by themselves once one has ended
-NO_LIMIT = timedelta(days=365)  # of waiting for a worker of this machine, whose death is noticed otherwise
+NO_LIMIT = timedelta(days=365)  # of waiting for a worker of this machine: its death is noticed in another way
 PR_SET_PDEATHSIG = 1  # prctl: the kernel's signal to a process whose parent died
 
 Plan = TypeVar("Plan")
@@ -67,12 +67,12 @@ def n_workers(setting: object, cores: int) -> int:
 
 
 def under_torchrun() -> bool:
-    """True where torchrun, or whoever sets the same variables, has started this process as one of a group."""
+    """True if torchrun (or Slurm, with the same variables) has started this process as one of a group."""
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def speaks() -> bool:
-    """True in the one process of torchrun's group that says what all of them have to say; without a group, here."""
+    """True in the process that prints messages: rank 0 under torchrun, otherwise always."""
     return not under_torchrun() or os.environ["RANK"] == "0"
 
 
@@ -104,7 +104,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def _failure(error: BaseException) -> RunError:
-    """What failed where, in one sentence."""
+    """What failed, and in which line, in one sentence."""
     group = Group()
     who = f"worker {group.rank} of {group.size}" if group.size > 1 else "the run"
     where = traceback.extract_tb(error.__traceback__)[-1]

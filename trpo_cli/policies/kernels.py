@@ -1,4 +1,4 @@
-"""What a fully connected layer is made of, at the speed of BLAS: nonlinearities, narrow matrices, memory used again."""
+"""The kernels of the networks, at the speed of BLAS: nonlinearities, narrow matrices, buffers that are used again."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,13 +12,13 @@ from torch.nn.functional import softplus
 
 Array = NDArray[Any]
 
-NARROW = 16  # columns; matrices with fewer need care to be multiplied at BLAS's full speed
+NARROW = 16  # columns; BLAS is slow on matrices with fewer, unless they are stored by column
 CHUNK = 4096  # states linearised at a time: the activations of one chunk stay in the second-level cache
-ON_ACCELERATOR = 8192  # the same on any other device, which fewer states would leave waiting for the next call
+ON_ACCELERATOR = 8192  # the same on a GPU: with fewer states it would wait for the next call
 
 
 def tanh(z: Tensor) -> Tensor:
-    """The hyperbolic tangent, NumPy's where it can be used: seven times as fast as torch's on one core."""
+    """The hyperbolic tangent, by NumPy if possible: on one core it is seven times as fast as torch's."""
     if z.device.type != "cpu" or z.requires_grad:
         return torch.tanh(z)
     try:
@@ -41,17 +41,17 @@ IN_NUMPY: dict[str, Callable[[Array], Array]] = {
 
 
 def at_a_time(size: int, device: torch.device) -> int:
-    """States to take at a time on ``device``, where ``size`` is what suits a processor's cache."""
+    """How many states to take at a time on ``device``; on a processor ``size``, which suits its cache."""
     return size if device.type == "cpu" else max(size, ON_ACCELERATOR)
 
 
 def by_column(w: Tensor) -> Tensor:
-    """The matrix ``[a, b]``, stored by column where it is narrow: BLAS then multiplies by it four times faster."""
+    """The matrix ``[a, b]``, stored by column if it is narrow: BLAS then multiplies by it four times faster."""
     return w if w.shape[1] >= NARROW else w.T.contiguous().T
 
 
 def outer(x: Tensor, y: Tensor) -> Tensor:
-    """xᵀ y of x ``[m, a]`` and y ``[m, b]``; the other way round, where y is narrow, it is five times faster."""
+    """xᵀ y of x ``[m, a]`` and y ``[m, b]``. If y is narrow, (yᵀ x)ᵀ is five times faster."""
     return x.T @ y if y.shape[1] >= NARROW else (y.T @ x).T
 
 

@@ -1,1 +1,1 @@
-"""Figures and tables from run directories; nothing here simulates or learns, and torch is not imported."""
+"""Figures and tables from run directories. Nothing here simulates or trains, and torch is not imported."""

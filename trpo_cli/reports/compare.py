@@ -1,8 +1,7 @@
-"""Any runs side by side: one curve for each choice of settings, named by the settings that differ."""
+"""Any runs side by side: one curve per choice of settings, named by the settings that differ."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +10,76 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import STEPS, Curve, described
-from trpo_cli.reports.runs import Run
+from trpo_cli.reports.curves import Curve, describe
+from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
+from trpo_cli.reports.read_runs import Run
 from trpo_cli.reports.tables import markdown, number, write_csv
 
 RESAMPLES = 2000
-# Settings of the machine and of the bookkeeping, which do not make two runs different.
+# These do not make two runs different: the group is over seeds, and the others belong to the machine.
 IGNORED = {"seed", "workers", "device"}
 
 
-@dataclass(frozen=True)
-class Group:
-    """The seeds of one choice of settings on one task, named by what differs from the other groups there."""
-
-    name: str
-    curve: Curve
-
-
 def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
-    """Draw ``compare.png`` and write ``compare.csv`` into ``out``; return the table of final values.
+    """Draw ``compare.png`` and write ``compare.csv`` into ``out``. Return the table of final values.
 
-    key: the column of ``progress.jsonl`` to compare. against: "iterations" or "sim_steps".
-    Raises ConfigError where no run has numbers under ``key``.
+    key: the column of ``progress.jsonl`` to compare
+    against: the horizontal axis, "iterations" or "sim_steps"
+
+    Raises ConfigError if no run has numbers under ``key``.
     """
     with_key = [run for run in runs if any(isinstance(row.get(key), float | int) for row in run.rows)]
     if not with_key:
         known = sorted({name for run in runs for name, value in run.rows[-1].items() if isinstance(value, float | int)})
         raise ConfigError(f"no run has numbers under {key}; the columns there are: {', '.join(known)}")
-    groups = grouped(with_key)
+    groups = group_runs(with_key)
     out.mkdir(parents=True, exist_ok=True)
     _draw(groups, key, against).savefig(out / "compare.png", dpi=120)
     headers = ["task", "group", "iteration", "n_seeds", "sim_steps", "mean", "low", "high"]
     write_csv(out / "compare.csv", headers, [line for group in groups for line in _points(group, key)])
     lines = []
     for group in groups:
-        final = group.curve.finals(key)
+        final = group.finals(key)
         mean, low, high = (number(float(value[0])) for value in bootstrap(final[:, None]))
         interval = f"{low} to {high}" if len(final) > 1 else "one seed"
-        reached = group.curve.progress or str(len(group.curve.runs[0].rows))
-        lines.append([group.curve.task, group.name, str(len(group.curve.runs)), reached, mean, interval])
+        reached = group.progress or str(len(group.runs[0].rows))
+        lines.append([group.task, group_name(group), str(len(group.runs)), reached, mean, interval])
     return markdown(["task", "group", "seeds", "iterations", f"final {key}", "95% interval"], lines)
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Group ``runs`` by task, method and configuration; a name holds the method and the keys that differ for it."""
+def group_name(group: Curve) -> str:
+    """Return the method, and what differs from the other groups of this method on the task."""
+    return f"{group.method} {describe(group.changes)}".strip()
+
+
+def group_runs(runs: Sequence[Run]) -> list[Curve]:
+    """Group ``runs`` by task, method and configuration, one curve per group."""
     members: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         members[run.task, run.method, repr(sorted(_configuration(run).items()))].append(run)
     groups = []
     for (task, method, _), same in members.items():
         rivals = [_configuration(other[0]) for (a, b, _), other in members.items() if (a, b) == (task, method)]
-        changes = {key: _configuration(same[0]).get(key, "unset") for key in _telling(rivals)}
-        curve = Curve(task, method, changes, tuple(sorted(same, key=lambda run: run.seed)))
-        groups.append(Group(f"{method} {described(changes)}".strip(), curve))
-    return sorted(groups, key=lambda group: (group.curve.task, group.name))
+        changes = {key: _configuration(same[0]).get(key, "unset") for key in _keys_that_differ(rivals)}
+        groups.append(Curve(task, method, changes, tuple(sorted(same, key=lambda run: run.seed))))
+    return sorted(groups, key=lambda group: (group.task, group_name(group)))
 
 
 def bootstrap(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean over seeds and a 95% percentile bootstrap interval of it, each `[T]`.
+    """Return the mean over seeds and the ends of its 95% percentile bootstrap interval, each `[T]`.
 
-    table: `[n_seeds, T]`, NaN where a seed has no value. One seed has an interval of no width.
+    table: `[n_seeds, T]`, NaN if a seed has no value. The interval of a single seed has width 0.
     """
     draws = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
     weights = np.stack([(draws == seed).sum(axis=1) for seed in range(len(table))], axis=1)
-    there = ~np.isnan(table)
-    n = weights @ there
-    # A resample may miss every seed that got this far; it then says nothing.
+    present = ~np.isnan(table)
+    n = weights @ present
+    # A resample may miss every seed that has this iteration. It is then left out.
     means = np.divide(weights @ np.nan_to_num(table), n, out=np.full(n.shape, np.nan), where=n > 0)
-    mean = np.divide(np.nansum(table, axis=0), there.sum(axis=0), out=np.full(n.shape[1], np.nan), where=there.any(0))
+    some = present.any(axis=0)
+    mean = np.divide(np.nansum(table, axis=0), present.sum(axis=0), out=np.full(n.shape[1], np.nan), where=some)
     low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    low[there.any(0)], high[there.any(0)] = np.nanquantile(means[:, there.any(0)], [0.025, 0.975], axis=0)
+    low[some], high[some] = np.nanquantile(means[:, some], [0.025, 0.975], axis=0)
     return mean, low, high
 
 
@@ -89,39 +88,31 @@ def _configuration(run: Run) -> dict[str, Any]:
     return {**run.settings, **own}
 
 
-def _telling(rivals: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the keys that tell ``rivals`` apart; without the experiment's name where the others do."""
+def _keys_that_differ(rivals: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the keys that differ among ``rivals``. The experiment's name is left out if the others tell them apart."""
     keys = sorted({key for rival in rivals for key in rival if len({repr(other.get(key)) for other in rivals}) > 1})
     others = [key for key in keys if key != "name"]
     apart = len({repr([rival.get(key) for key in others]) for rival in rivals}) == len(rivals)
     return others if apart else keys
 
 
-def _points(group: Group, key: str) -> list[tuple[object, ...]]:
-    table, steps = group.curve.table(key), np.nanmean(group.curve.table(STEPS), axis=0)
-    n = (~np.isnan(table)).sum(axis=0)
-    task, columns = group.curve.task, zip(n, steps, *bootstrap(table), strict=True)
-    return [(task, group.name, i, *(value.item() for value in values)) for i, values in enumerate(columns)]
+def _points(group: Curve, key: str) -> list[tuple[object, ...]]:
+    table, steps = group.table(key), group.x("sim_steps")
+    columns = zip((~np.isnan(table)).sum(axis=0), steps, *bootstrap(table), strict=True)
+    return [(group.task, group_name(group), i, *(value.item() for value in values)) for i, values in enumerate(columns)]
 
 
-def _draw(groups: Sequence[Group], key: str, against: str) -> Figure:
-    tasks = sorted({group.curve.task for group in groups})
+def _draw(groups: Sequence[Curve], key: str, against: str) -> Figure:
+    tasks = sorted({group.task for group in groups})
     figure = Figure(figsize=(9, 4.5 * len(tasks)), layout="constrained")
     for i, task in enumerate(tasks):
         axes = figure.add_subplot(len(tasks), 1, i + 1)
-        for group in (group for group in groups if group.curve.task == task):
-            mean, low, high = bootstrap(group.curve.table(key))
-            x = np.arange(len(mean)) if against == "iterations" else np.nanmean(group.curve.table(STEPS), axis=0)
-            seeds = f"({len(group.curve.runs)} seed{'s' * (len(group.curve.runs) > 1)})"
-            notes = [group.name.replace(" ", "\n", 1), seeds, group.curve.progress]
-            (line,) = axes.plot(x, mean, label="\n".join(filter(None, notes)))
-            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        axes.set_title(task)
-        axes.set_xlabel("policy iterations" if against == "iterations" else "simulated steps, branches included")
+        label_panel(axes, task, against, key)
+        for group in (group for group in groups if group.task == task):
+            notes = [group_name(group).replace(" ", "\n", 1), count_seeds(len(group.runs)), group.progress]
+            draw_band(axes, group.x(against), *bootstrap(group.table(key)), label="\n".join(filter(None, notes)))
         if against == "sim_steps":
             axes.set_xscale("log")
-        axes.set_ylabel(key)
-        axes.grid(alpha=0.25)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+        put_legend_beside(axes)
     figure.suptitle("Mean over seeds with a 95% bootstrap interval")
     return figure

@@ -1,15 +1,12 @@
-"""Figure 4: learning curves of every method on the paper's four tasks, over the published ones."""
+"""Figure 4: our learning curves of every method on the paper's four tasks, over the published curves."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports.curves import (
@@ -17,46 +14,36 @@ from trpo_cli.reports.curves import (
     STEPS,
     Curve,
     best_of_sweeps,
-    curves,
-    described,
+    describe,
+    group_into_curves,
     mean_and_error,
     swept_settings,
 )
-from trpo_cli.reports.records import records
-from trpo_cli.reports.runs import Run
+from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
+from trpo_cli.reports.paper import METHODS, TASKS, Points, Published, published_curves
+from trpo_cli.reports.provenance_table import provenance_table
+from trpo_cli.reports.read_runs import Run
 from trpo_cli.reports.tables import count, markdown, write_csv
 
-# In the paper's order, with the ranges of its axes.
-TASKS = {
-    "cartpole": ("Cart-pole", (0, 50), (0.0, 10.0)),
-    "swimmer": ("Swimmer", (0, 50), (-0.10, 0.15)),
-    "hopper": ("Hopper", (0, 200), (-1.0, 2.5)),
-    "walker": ("Walker", (0, 200), (-1.0, 3.5)),
-}
-METHODS = {
-    "vine": ("Vine", "tab:blue"),
-    "single_path": ("Single path", "tab:red"),
-    "natural_gradient": ("Natural gradient", "tab:green"),
-    "max_kl": ("Max KL", "tab:purple"),
-    "empirical_fim": ("Empirical FIM", "tab:orange"),
-    "cem": ("CEM", "tab:cyan"),
-    "cma": ("CMA", "tab:brown"),
-    "rwr": ("RWR", "tab:pink"),
+FILES = {"iterations": "figure4.png", "sim_steps": "figure4_sim_steps.png"}  # by horizontal axis
+TITLES = {
+    "iterations": "Figure 4: score, the return of an episode / its step limit. Solid: ours. Dashed: published.",
+    "sim_steps": "Figure 4 against simulated steps: score, the return of an episode / its step limit",
 }
 OTHER_COLOURS = ("tab:olive", "black", "tab:gray")
 VARIANT_STYLES = ("-.", ":", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 HOPPERS_CURVE = "the published natural gradient curve is the hopper's, point for point"
-
-Published = dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+HEADERS = ["task", "method", "seeds", "iterations", "start", "final", "mean difference", "worst shortfall"]
+HEADERS += ["sim. steps/iteration"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of the table: a curve in numbers, beside the published one where there is one.
+    """One line of the table: a curve in numbers, compared with the published curve if there is one.
 
-    start, final: mean score over seeds at iteration 0 and over the last five iterations. difference: mean absolute
-    difference from the published curve over the iterations of both. shortfall: the most it lies below that curve, and
-    at which iteration.
+    start, final: mean score over seeds, at iteration 0 and over the last five iterations
+    difference: mean absolute difference from the published curve, over the iterations that both have
+    shortfall: the largest distance below the published curve, and its iteration
     """
 
     curve: Curve
@@ -75,48 +62,35 @@ class Summary:
         return [*line, worst, count(self.steps_per_iteration)]
 
 
-HEADERS = ["task", "method", "seeds", "iterations", "start", "final", "mean difference", "worst shortfall"]
-HEADERS += ["sim. steps/iteration"]
-
-
-def published_curves() -> Published:
-    """Return the digitised curves of the paper: (task, method) to iterations and scores."""
-    text = (files("trpo_cli.reports") / "data" / "figure4.csv").read_text()
-    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in csv.DictReader(text.splitlines()):
-        points.setdefault((row["task"], row["method"]), []).append((float(row["iteration"]), float(row["score"])))
-    return {key: (np.array(xy)[:, 0], np.array(xy)[:, 1]) for key, xy in points.items()}
-
-
 def report(runs: Sequence[Run], out: Path, against: Sequence[str], tasks: Sequence[str]) -> str:
-    """Draw the figure into ``out`` and write the numbers behind it; return what to print.
+    """Draw the figure into ``out`` and write the numbers behind it. Return the text to print.
 
-    against: "iterations" gives ``figure4.png``, "sim_steps" ``figure4_sim_steps.png``. tasks: which panels.
-    ``figure4.csv`` holds every point, ``figure4.md`` the table and what each curve was run with.
-    Raises ConfigError where no run is of one of them.
+    against: the horizontal axes to draw, "iterations" (``figure4.png``) and "sim_steps" (``figure4_sim_steps.png``)
+    tasks: the panels to draw
+
+    ``figure4.csv`` holds every point, ``figure4.md`` the table and where each curve comes from.
+    Raises ConfigError if no run is of one of the tasks.
     """
     shown = [run for run in runs if run.task in tasks]
     if not shown:
         there = ", ".join(sorted({run.task for run in runs}))
         raise ConfigError(f"no run is of a task of Figure 4 ({', '.join(tasks)}); the runs given are of {there}")
-    plotted, others = best_of_sweeps(curves(shown), SCORE)
-    plotted = sorted(plotted, key=_order)
+    plotted, others = best_of_sweeps(group_into_curves(shown), SCORE)
+    plotted = sorted(plotted, key=_place)
     out.mkdir(parents=True, exist_ok=True)
     published = published_curves()
-    if "iterations" in against:
-        _draw(plotted, published).savefig(out / "figure4.png", dpi=120)
-    if "sim_steps" in against:
-        _draw_against_steps(plotted).savefig(out / "figure4_sim_steps.png", dpi=120)
+    for axis in against:
+        draw(plotted, published, axis).savefig(out / FILES[axis], dpi=120)
     write_csv(out / "figure4.csv", ["task", "method", "seed", "iteration", "sim_steps", "score"], _points(plotted))
     summaries = [summarise(curve, published.get((curve.task, curve.method))) for curve in plotted]
     text = "\n".join([markdown(HEADERS, [line.cells() for line in summaries]), *_remarks(summaries, others)])
-    behind = f"# The curves of Figure 4 in numbers\n\n{text}\n\n# Their runs\n\n{records(plotted)}\n"
+    behind = f"# The curves of Figure 4 in numbers\n\n{text}\n\n# Their runs\n\n{provenance_table(plotted)}\n"
     (out / "figure4.md").write_text(behind)
     return text
 
 
-def summarise(curve: Curve, published: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> Summary:
-    """Return ``curve`` in numbers; a published value between two digitised points is interpolated."""
+def summarise(curve: Curve, published: Points | None) -> Summary:
+    """Return ``curve`` in numbers. Between two digitised points the published curve is interpolated."""
     mean, _ = mean_and_error(curve.table(SCORE))
     difference, shortfall = None, None
     if published is not None:
@@ -128,7 +102,8 @@ def summarise(curve: Curve, published: tuple[NDArray[np.float64], NDArray[np.flo
     return Summary(curve, float(mean[0]), float(curve.finals(SCORE).mean()), float(steps), difference, shortfall)
 
 
-def _order(curve: Curve) -> tuple[int, int, str]:
+def _place(curve: Curve) -> tuple[int, int, str]:
+    """Return what sorts curves into the paper's order of tasks and methods."""
     methods = list(METHODS)
     place = methods.index(curve.method) if curve.method in methods else len(methods)
     return list(TASKS).index(curve.task), place, curve.label
@@ -144,7 +119,7 @@ def _points(plotted: Sequence[Curve]) -> list[tuple[object, ...]]:
 
 
 def _remarks(summaries: Sequence[Summary], others: Sequence[Curve]) -> list[str]:
-    """Return the sentences under the table: the sweeps, and what the vine pays."""
+    """Return the sentences under the table: the steps of the vine, and the other settings of each sweep."""
     lines = []
     for task in dict.fromkeys(line.curve.task for line in summaries):
         main = {line.curve.method: line for line in summaries if line.curve.task == task and not line.curve.changes}
@@ -155,67 +130,55 @@ def _remarks(summaries: Sequence[Summary], others: Sequence[Curve]) -> list[str]
             rest = [curve for curve in others if (curve.task, curve.method) == (task, line.curve.method)]
             if rest:
                 scores = [(swept_settings(curve), curve.finals(SCORE).mean()) for curve in rest]
-                losers = "; ".join(f"{described(setting)} ends at {score:.3f}" for setting, score in scores)
-                best = described(swept_settings(line.curve))
+                losers = "; ".join(f"{describe(setting)} ends at {score:.3f}" for setting, score in scores)
+                best = describe(swept_settings(line.curve))
                 lines.append(f"{task}: {line.curve.method} is drawn with {best}, best at the end; {losers}.")
     if any((line.curve.task, line.curve.method) == ("walker", "natural_gradient") for line in summaries):
         lines.append(f"walker: {HOPPERS_CURVE}, so the difference from it says nothing.")
     return ["", *lines] if lines else []
 
 
-def _draw(plotted: Sequence[Curve], published: Published) -> Figure:
-    """Return the paper's panels: ours solid with bands of one standard error, the published curves dashed behind."""
+def draw(plotted: Sequence[Curve], published: Published, against: str) -> Figure:
+    """Return the paper's panels. Our curves are solid, with bands of one standard error; the published ones are dashed.
+
+    against: "iterations" or "sim_steps", which counts branches too. The paper prints no steps, so its curves are drawn
+    against iterations only.
+    """
     tasks = [task for task in TASKS if any(curve.task == task for curve in plotted)]
-    figure, panels = _panels(tasks)
-    for task, axes in zip(tasks, panels, strict=True):
-        _, x_range, y_range = TASKS[task]
-        ours = [curve for curve in plotted if curve.task == task]
-        for method, (name, colour) in METHODS.items():
-            if (task, method) in published:
-                only = "" if any(curve.method == method for curve in ours) else f"{name}, published only"
-                axes.plot(*published[task, method], "--", color=colour, linewidth=1.0, alpha=0.75, label=only or None)
-        longest = max(len(run.rows) for curve in ours for run in curve.runs) - 1
-        _draw_curves(axes, ours)
-        axes.set_xlim(x_range[0], max(x_range[1], longest))
-        _include(axes, y_range, ours)
-        axes.set_xlabel("policy iterations")
-        if task == "walker":
-            note = HOPPERS_CURVE.replace("curve ", "curve\n")
-            axes.text(0.02, 0.98, note, transform=axes.transAxes, va="top", fontsize=7, color="0.4")
-        _legend(axes)
-    figure.suptitle("Figure 4: score, the return of an episode / its step limit. Solid: ours. Dashed: published.")
-    return figure
-
-
-def _draw_against_steps(plotted: Sequence[Curve]) -> Figure:
-    """Return the same panels over simulated steps, branches included, which the paper does not print."""
-    tasks = [task for task in TASKS if any(curve.task == task for curve in plotted)]
-    figure, panels = _panels(tasks)
-    for task, axes in zip(tasks, panels, strict=True):
-        ours = [curve for curve in plotted if curve.task == task]
-        _draw_curves(axes, ours, against_steps=True)
-        axes.set_xscale("log")
-        _include(axes, TASKS[task][2], ours)
-        axes.set_xlabel("simulated steps, branches included")
-        _legend(axes)
-    figure.suptitle("Figure 4 against simulated steps: score, the return of an episode / its step limit")
-    return figure
-
-
-def _panels(tasks: Sequence[str]) -> tuple[Figure, list[Axes]]:
     columns = min(2, len(tasks))
     n_rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(8.2 * columns, 4.6 * n_rows), layout="constrained")
-    panels = [figure.add_subplot(n_rows, columns, i + 1) for i in range(len(tasks))]
-    for task, axes in zip(tasks, panels, strict=True):
-        axes.set_title(TASKS[task][0])
-        axes.set_ylabel("score")
-        axes.grid(alpha=0.25)
-    return figure, panels
+    for i, task in enumerate(tasks):
+        axes = figure.add_subplot(n_rows, columns, i + 1)
+        title, x_range, y_range = TASKS[task]
+        ours = [curve for curve in plotted if curve.task == task]
+        label_panel(axes, title, against, "score")
+        if against == "iterations":
+            _draw_published(axes, task, published, {curve.method for curve in ours})
+            longest = max(len(run.rows) for curve in ours for run in curve.runs) - 1
+            axes.set_xlim(x_range[0], max(x_range[1], longest))
+        else:
+            axes.set_xscale("log")
+        _draw_ours(axes, ours, against)
+        _set_y_range(axes, y_range, ours)
+        put_legend_beside(axes)
+    figure.suptitle(TITLES[against])
+    return figure
 
 
-def _draw_curves(axes: Axes, ours: Sequence[Curve], against_steps: bool = False) -> None:
-    """Draw each curve's mean over seeds with a band of one standard error; a variant in its method's colour."""
+def _draw_published(axes: Axes, task: str, published: Published, ours: set[str]) -> None:
+    """Draw the published curves. One enters the legend only if we have no curve of its method."""
+    for method, (name, colour) in METHODS.items():
+        if (task, method) in published:
+            label = None if method in ours else f"{name}, published only"
+            axes.plot(*published[task, method], "--", color=colour, linewidth=1.0, alpha=0.75, label=label)
+    if task == "walker":
+        note = HOPPERS_CURVE.replace("curve ", "curve\n")
+        axes.text(0.02, 0.98, note, transform=axes.transAxes, va="top", fontsize=7, color="0.4")
+
+
+def _draw_ours(axes: Axes, ours: Sequence[Curve], against: str) -> None:
+    """Draw the mean of each curve over its seeds. A variant has its method's colour and another line style."""
     n_variants: dict[str, int] = {}
     unknown = [method for method in dict.fromkeys(curve.method for curve in ours) if method not in METHODS]
     for curve in ours:
@@ -228,19 +191,18 @@ def _draw_curves(axes: Axes, ours: Sequence[Curve], against_steps: bool = False)
             style = VARIANT_STYLES[n_variants.get(curve.method, 0) % len(VARIANT_STYLES)]
             n_variants[curve.method] = n_variants.get(curve.method, 0) + 1
         mean, error = mean_and_error(curve.table(SCORE))
-        x = mean_and_error(curve.table(STEPS))[0] if against_steps else np.arange(len(mean))
-        axes.fill_between(x, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(x, mean, linestyle=style, color=colour, linewidth=1.6, label=_legend_text(curve, name))
+        line = {"linestyle": style, "color": colour, "linewidth": 1.6, "label": _legend_text(curve, name)}
+        draw_band(axes, curve.x(against), mean, mean - error, mean + error, **line)
 
 
 def _legend_text(curve: Curve, name: str) -> str:
-    lines = [name, *([described(curve.changes)] if curve.changes else [])]
-    lines[-1] += f" ({len(curve.runs)} seed{'s' * (len(curve.runs) > 1)})"
+    lines = [name, *([describe(curve.changes)] if curve.changes else [])]
+    lines[-1] += f" {count_seeds(len(curve.runs))}"
     return "\n".join([*lines, *([curve.progress] if curve.unfinished else [])])
 
 
-def _include(axes: Axes, y_range: tuple[float, float], ours: Sequence[Curve]) -> None:
-    """Give the vertical axis the paper's range, wider where ours leave it."""
+def _set_y_range(axes: Axes, y_range: tuple[float, float], ours: Sequence[Curve]) -> None:
+    """Give the vertical axis the paper's range, extended if our curves leave it."""
     ends = [np.array(y_range)]
     for curve in ours:
         mean, error = mean_and_error(curve.table(SCORE))
@@ -248,7 +210,3 @@ def _include(axes: Axes, y_range: tuple[float, float], ours: Sequence[Curve]) ->
     low, high = float(np.nanmin(np.concatenate(ends))), float(np.nanmax(np.concatenate(ends)))
     margin = 0.02 * (high - low)
     axes.set_ylim(low - margin, high + margin)
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)

@@ -1,17 +1,17 @@
 """Table 1: scores on the seven games, the paper's rows and ours as ``trpo-eval`` measured them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.atari import GAMES, SAMPLERS, of_the_games
-from trpo_cli.reports.runs import Run
-from trpo_cli.reports.tables import markdown, number, write_csv
+from trpo_cli.reports.atari import curves_of_games
+from trpo_cli.reports.curves import Curve
+from trpo_cli.reports.paper import GAMES, SAMPLERS
+from trpo_cli.reports.read_runs import Run, read_json
+from trpo_cli.reports.tables import NONE, markdown, number, write_table
 
-EVALUATION, RANDOM = "evaluation.json", "evaluation_random.json"  # what trpo-eval leaves in a run directory
-NONE = "–"
+EVALUATION, RANDOM = "evaluation.json", "evaluation_random.json"  # the files of trpo-eval in a run directory
 PAPER = {
     "Random": (354, 1.2, 0, -20.4, 157, 110, 179),
     "Human (Mnih et al. 2013)": (7456, 31.0, 368, -3.0, 18900, 28010, 3690),
@@ -27,10 +27,12 @@ NOTE = (
     "stopped at iteration 283."
 )
 
+Result = dict[str, Any]  # the content of an evaluation file
+
 
 def report(runs: Sequence[Run], out: Path) -> str:
-    """Write ``table1.md`` and ``table1.csv`` into ``out``; return the former."""
-    ours = of_the_games(runs)
+    """Write ``table1.md`` and ``table1.csv`` into ``out``. Return the content of the former."""
+    ours = curves_of_games(runs)
     rows = [[name, *map(str, values)] for name, values in PAPER.items()]
     measured = {
         "Random, ours": [_first(RANDOM, [c for (g, _), c in ours.items() if g == game]) for game in GAMES],
@@ -39,41 +41,33 @@ def report(runs: Sequence[Run], out: Path) -> str:
             for s, name in SAMPLERS.items()
         },
     }
-    if not any(cell for cells in measured.values() for cell in cells):
-        raise ConfigError(f"no run has an {EVALUATION}: evaluate them first, trpo-eval run=…")
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "table1.csv", ["row", *GAMES], rows + [line for row in measured.items() for line in _plain(*row)])
-    shown = [[name, *(_shown(cell, name) for cell in cells)] for name, cells in measured.items()]
+    if not any(result for results in measured.values() for result in results):
+        raise ConfigError(f"no run has an {EVALUATION}: evaluate the runs first, with trpo-eval run=…")
+    shown = [[name, *(_cell(result, name) for result in results)] for name, results in measured.items()]
     text = f"{markdown(['', *GAMES.values()], rows + shown)}\n\n{NOTE}\n"
-    (out / "table1.md").write_text(text)
-    return text
+    lines = rows + [line for row in measured.items() for line in _csv_lines(*row)]
+    return write_table(out / "table1.csv", ["row", *GAMES], lines, text)
 
 
-def _first(name: str, found: Sequence[Any]) -> dict[str, Any] | None:
-    """Return the first evaluation of this name that the runs of these curves hold."""
-    for run in (run for curve in found for run in curve.runs):
-        path = run.directory / name
-        if path.is_file():
-            try:
-                return dict(json.loads(path.read_text()))
-            except ValueError as error:
-                raise ConfigError(f"cannot read {path}: it is not JSON") from error
-    return None
+def _first(name: str, curves: Sequence[Curve]) -> Result | None:
+    """Return the first evaluation of this name in the directories of the curves' runs."""
+    paths = (run.directory / name for curve in curves for run in curve.runs)
+    return next((read_json(path) for path in paths if path.is_file()), None)
 
 
-def _plain(name: str, cells: Sequence[dict[str, Any] | None]) -> list[list[str]]:
+def _csv_lines(name: str, results: Sequence[Result | None]) -> list[list[str]]:
     keys = {"": "return_mean", ", standard error": "return_standard_error", ", episodes": "episodes"}
     if "Random" not in name:
         keys[", iterations"] = "iterations"
     return [
-        [name + suffix, *("" if cell is None or cell.get(key) is None else number(float(cell[key])) for cell in cells)]
+        [name + suffix, *("" if one is None or one.get(key) is None else number(float(one[key])) for one in results)]
         for suffix, key in keys.items()
     ]
 
 
-def _shown(cell: dict[str, Any] | None, name: str) -> str:
-    if cell is None:
+def _cell(result: Result | None, name: str) -> str:
+    if result is None:
         return NONE
-    error = cell.get("return_standard_error")
-    text = number(round(float(cell["return_mean"]), 1)) + ("" if error is None else f" ± {error:.2g}")
-    return text if "Random" in name else f"{text} ({cell['iterations']})"
+    error = result.get("return_standard_error")
+    text = number(round(float(result["return_mean"]), 1)) + ("" if error is None else f" ± {error:.2g}")
+    return text if "Random" in name else f"{text} ({result['iterations']})"

@@ -1,22 +1,33 @@
-"""Table 2: the paper's settings beside ours, as configured and as measured."""
+"""Table 2: the paper's settings for locomotion beside ours, as configured and as measured."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import Curve, curves
-from trpo_cli.reports.records import machines
-from trpo_cli.reports.runs import Run
-from trpo_cli.reports.tables import count, markdown, write_csv
+from trpo_cli.reports.curves import Curve, group_into_curves
+from trpo_cli.reports.paper import TASKS as FIGURE_4_TASKS
+from trpo_cli.reports.provenance_table import describe_machines
+from trpo_cli.reports.read_runs import Run
+from trpo_cli.reports.settings_tables import (
+    SP,
+    VINE,
+    Row,
+    configured_steps,
+    info,
+    mean,
+    mean_kl,
+    planned_iterations,
+    q_values,
+    scaled,
+    scaled_setting,
+    setting,
+    show,
+)
+from trpo_cli.reports.tables import NONE, markdown, write_table
 
-TASKS = ("swimmer", "hopper", "walker")
-NONE = "–"
-SP, VINE = "single_path", "vine"
-
-Cell = Callable[[Curve], str]  # "" where there is nothing to say
-Ours = dict[tuple[str, str], Curve]  # by task and method
+TASKS = tuple(task for task in FIGURE_4_TASKS if task != "cartpole")
 
 FOOTNOTES = {
     "a": "Section 8.1 gives the walker 18 dimensions, Table 2 gives it 20; the authors' code has 18.",
@@ -34,82 +45,10 @@ FOOTNOTES = {
 }
 
 
-def _config(key: str) -> Cell:
-    """Return a cell that shows a setting."""
-
-    def cell(curve: Curve) -> str:
-        value = curve.runs[0].settings.get(key)
-        if isinstance(value, list):
-            return ", ".join(str(part) for part in value) or "none"
-        return "" if value is None else str(value)
-
-    return cell
-
-
-def _drawn(curve: Curve, setting: str) -> int | None:
-    """Return how many a run draws of ``sampler.<setting>``, which ``sampler.scale`` multiplies; None if unset."""
-    settings = curve.runs[0].settings
-    value = settings.get(f"sampler.{setting}")
-    return None if value is None else max(round(value * settings.get("sampler.scale", 1)), 1)
-
-
-def _scaled(setting: str) -> Cell:
-    """Return a cell that shows how many a run draws."""
-
-    def cell(curve: Curve) -> str:
-        n = _drawn(curve, setting)
-        return "" if n is None else str(n)
-
-    return cell
-
-
-def _info(key: str) -> Cell:
-    """Return a cell that shows what a run measured of itself once."""
-
-    def cell(curve: Curve) -> str:
-        value = curve.runs[0].info.get(key)
-        return "" if value is None else str(value)
-
-    return cell
-
-
-def _configured_steps(curve: Curve) -> str:
-    """Return the steps an iteration simulates at most, by its settings."""
-    settings, steps = curve.runs[0].settings, _drawn(curve, "steps_per_iteration")
-    limit, n_paths, n_trunks = settings.get("sampler.step_limit"), _drawn(curve, "n_paths"), _drawn(curve, "n_trunks")
-    if curve.method == SP and steps is not None:
-        return count(steps)
-    if curve.method == SP and n_paths is not None and limit is not None:
-        return count(n_paths * limit)
-    q_values, length = _q_values(curve), settings.get("sampler.branch_length")
-    if curve.method == VINE and n_trunks is not None and limit is not None and q_values and length is not None:
-        return count(n_trunks * limit + int(q_values) * length)
-    return ""
-
-
 def _paths(curve: Curve) -> str:
-    if _drawn(curve, "steps_per_iteration") is not None:
-        return f"until {_configured_steps(curve)} steps"
-    return _scaled("n_paths")(curve)
-
-
-def _q_values(curve: Curve) -> str:
-    n_states, n_actions = _drawn(curve, "n_states"), curve.runs[0].settings.get("sampler.n_actions")
-    return "" if n_states is None or n_actions is None else str(n_states * n_actions)
-
-
-def _planned(curve: Curve) -> str:
-    return str(curve.runs[0].planned)
-
-
-def _mean(key: str) -> Cell:
-    """Return a cell that shows the mean of a column over iterations and seeds."""
-
-    def cell(curve: Curve) -> str:
-        mean = float(np.mean([run.column(key).mean() for run in curve.runs]))
-        return "" if np.isnan(mean) else count(mean)
-
-    return cell
+    if scaled_setting(curve, "steps_per_iteration") is not None:
+        return f"until {configured_steps(curve)} steps"
+    return scaled("n_paths")(curve)
 
 
 def _measured_iterations(curve: Curve) -> str:
@@ -118,78 +57,64 @@ def _measured_iterations(curve: Curve) -> str:
     return span + (" (unfinished)" if curve.unfinished else "")
 
 
-def _measured_kl(curve: Curve) -> str:
-    kl = np.concatenate([run.column("update/mean_kl") for run in curve.runs])
-    kl = kl[~np.isnan(kl)]
-    return f"mean {kl.mean():.4f}, max {kl.max():.4f}" if len(kl) else ""
-
-
 def _measured_minutes(curve: Curve) -> str:
-    """Return the wall time of a run, the mean over the finished seeds; of all where none has finished."""
+    """Return the mean wall time of the finished runs. If none is finished, return that of all, and how far they got."""
     runs = [run for run in curve.runs if run not in curve.unfinished] or curve.runs
-    mean = np.mean([float(run.column("time_s")[-1]) / 60 for run in runs])
-    return f"{mean:.3g}" + ("" if runs[0] not in curve.unfinished else f" for {_measured_iterations(curve)}")
+    minutes = np.mean([float(run.column("time_s")[-1]) / 60 for run in runs])
+    return f"{minutes:.3g}" + ("" if runs[0] not in curve.unfinished else f" for {_measured_iterations(curve)}")
 
 
-# Label, the paper's values for swimmer, hopper and walker, the method it is about, as configured, as measured.
-ROWS: tuple[tuple[str, tuple[str, str, str], str, Cell | None, Cell | None], ...] = (
-    ("State space dim. [a]", ("10", "12", "20"), SP, None, _info("state_dim")),
-    ("Network inputs [b]", (NONE, NONE, NONE), SP, None, _info("obs_dim")),
-    ("Control space dim.", ("2", "3", "6"), SP, None, _info("action_dim")),
-    ("Total num. policy params [b]", ("364", "4806", "8206"), SP, None, _info("n_parameters")),
-    ("SP: sim. steps per iter. [c]", ("50K", "1M", "1M"), SP, _configured_steps, _mean("collect/sim_steps")),
-    ("Vine: sim. steps per iter. [d]", ("50K", "1M", "1M"), VINE, _configured_steps, _mean("collect/sim_steps")),
-    ("SP: policy iter. [e]", ("200", "200", "200"), SP, _planned, _measured_iterations),
-    ("Vine: policy iter. [e]", ("200", "200", "200"), VINE, _planned, _measured_iterations),
-    ("SP: stepsize (mean KL) [f]", ("0.01", "0.01", "0.01"), SP, _config("optimizer.kl_limit"), _measured_kl),
-    ("Vine: stepsize (mean KL) [f]", ("0.01", "0.01", "0.01"), VINE, _config("optimizer.kl_limit"), _measured_kl),
-    ("Hidden layer size [b]", ("30", "50", "50"), SP, _config("policy.hidden_sizes"), None),
-    ("Discount", ("0.99", "0.99", "0.99"), SP, _config("sampler.gamma"), None),
-    ("Vine: rollout length", ("50", "100", "100"), VINE, _config("sampler.branch_length"), None),
-    ("Vine: rollouts per state", ("4", "4", "4"), VINE, _config("sampler.n_actions"), None),
-    ("Vine: Q-values per batch", ("500", "2500", "2500"), VINE, _q_values, None),
-    ("Vine: num. rollouts for sampling", ("16", "16", "16"), VINE, _scaled("n_trunks"), None),
-    ("Vine: len. rollouts for sampling", ("1000", "1000", "1000"), VINE, _config("sampler.step_limit"), None),
-    ("Vine: computation time (minutes)", ("2", "14", "40"), VINE, None, _measured_minutes),
-    ("SP: num. path [c]", ("50", "1000", "10000"), SP, _paths, _mean("collect/n_episodes")),
-    ("SP: path len. [e]", ("1000", "1000", "1000"), SP, _config("sampler.step_limit"), _mean("collect/episode_length")),
-    ("SP: computation time (minutes)", ("5", "35", "100"), SP, None, _measured_minutes),
+ROWS = (
+    Row("State space dim. [a]", ("10", "12", "20"), SP, None, info("state_dim")),
+    Row("Network inputs [b]", (NONE, NONE, NONE), SP, None, info("obs_dim")),
+    Row("Control space dim.", ("2", "3", "6"), SP, None, info("action_dim")),
+    Row("Total num. policy params [b]", ("364", "4806", "8206"), SP, None, info("n_parameters")),
+    Row("SP: sim. steps per iter. [c]", ("50K", "1M", "1M"), SP, configured_steps, mean("collect/sim_steps")),
+    Row("Vine: sim. steps per iter. [d]", ("50K", "1M", "1M"), VINE, configured_steps, mean("collect/sim_steps")),
+    Row("SP: policy iter. [e]", ("200", "200", "200"), SP, planned_iterations, _measured_iterations),
+    Row("Vine: policy iter. [e]", ("200", "200", "200"), VINE, planned_iterations, _measured_iterations),
+    Row("SP: stepsize (mean KL) [f]", ("0.01", "0.01", "0.01"), SP, setting("optimizer.kl_limit"), mean_kl),
+    Row("Vine: stepsize (mean KL) [f]", ("0.01", "0.01", "0.01"), VINE, setting("optimizer.kl_limit"), mean_kl),
+    Row("Hidden layer size [b]", ("30", "50", "50"), SP, setting("policy.hidden_sizes"), None),
+    Row("Discount", ("0.99", "0.99", "0.99"), SP, setting("sampler.gamma"), None),
+    Row("Vine: rollout length", ("50", "100", "100"), VINE, setting("sampler.branch_length"), None),
+    Row("Vine: rollouts per state", ("4", "4", "4"), VINE, setting("sampler.n_actions"), None),
+    Row("Vine: Q-values per batch", ("500", "2500", "2500"), VINE, q_values, None),
+    Row("Vine: num. rollouts for sampling", ("16", "16", "16"), VINE, scaled("n_trunks"), None),
+    Row("Vine: len. rollouts for sampling", ("1000", "1000", "1000"), VINE, setting("sampler.step_limit"), None),
+    Row("Vine: computation time (minutes)", ("2", "14", "40"), VINE, None, _measured_minutes),
+    Row("SP: num. path [c]", ("50", "1000", "10000"), SP, _paths, mean("collect/n_episodes")),
+    Row(
+        "SP: path len. [e]", ("1000", "1000", "1000"), SP, setting("sampler.step_limit"), mean("collect/episode_length")
+    ),
+    Row("SP: computation time (minutes)", ("5", "35", "100"), SP, None, _measured_minutes),
 )
 
 
 def report(runs: Sequence[Run], out: Path) -> str:
-    """Write ``table2.md`` and ``table2.csv`` into ``out``; return the former.
+    """Write ``table2.md`` and ``table2.csv`` into ``out``. Return the content of the former.
 
-    A task or method without runs leaves its cells empty. Raises ConfigError where there is no run of any.
+    The cells of a task or method without runs stay empty. Raises ConfigError if no task has runs.
     """
     ours = {
         (curve.task, curve.method): curve
-        for curve in curves(run for run in runs if run.task in TASKS and run.method in (SP, VINE))
+        for curve in group_into_curves(run for run in runs if run.task in TASKS and run.method in (SP, VINE))
         if not curve.changes
     }
     if not ours:
         raise ConfigError(f"no run is TRPO, single path or vine, on a task of Table 2 ({', '.join(TASKS)})")
     headers = ["", *(f"{task}: {of}" for task in TASKS for of in ("paper", "configured", "measured"))]
     rows = [_line(row, ours) for row in ROWS]
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "table2.csv", ["row", *headers[1:]], rows)
     notes = [f"[{letter}] {text}" for letter, text in FOOTNOTES.items()]
-    text = "\n\n".join([markdown(headers, rows), *notes, _machines(ours.values())]) + "\n"
-    (out / "table2.md").write_text(text)
-    return text
+    seeds = ", ".join(f"{curve.task} {curve.method} {len(curve.runs)}" for curve in ours.values())
+    notes.append(f"Measured on: {describe_machines(ours.values())}. Means over seeds: {seeds}.")
+    text = "\n\n".join([markdown(headers, rows), *notes]) + "\n"
+    return write_table(out / "table2.csv", ["row", *headers[1:]], rows, text)
 
 
-def _line(row: tuple[str, tuple[str, str, str], str, Cell | None, Cell | None], ours: Ours) -> list[str]:
-    label, published, method, configured, measured = row
-    cells = [label]
-    for task, value in zip(TASKS, published, strict=True):
-        curve = ours.get((task, method))
-        cells.append(value)
-        cells += [NONE if cell is None or curve is None else cell(curve) or NONE for cell in (configured, measured)]
+def _line(row: Row, ours: dict[tuple[str, str], Curve]) -> list[str]:
+    cells = [row.label]
+    for task, value in zip(TASKS, row.paper, strict=True):
+        curve = ours.get((task, row.method))
+        cells += [value, show(row.configured, curve), show(row.measured, curve)]
     return cells
-
-
-def _machines(found: Collection[Curve]) -> str:
-    """Return what the times were measured on, and how many seeds each is the mean of."""
-    seeds = ", ".join(f"{curve.task} {curve.method} {len(curve.runs)}" for curve in found)
-    return f"Measured on: {machines(found)}. Means over seeds: {seeds}."

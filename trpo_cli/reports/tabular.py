@@ -1,7 +1,7 @@
 """Sections 2 and 3 of the paper on tabular problems, where every quantity is exact.
 
-η, Q, A and ρ solve linear systems; the surrogate L, the bound of Theorem 1 and the maximisation of Algorithm 1 have no
-sampling error. A policy is an array ``[S, A]`` of probabilities, positive everywhere.
+η, Q, A and ρ are solutions of linear systems. The surrogate L, the bound of Theorem 1 and the maximisation of
+Algorithm 1 therefore have no sampling error. A policy is an array ``[S, A]`` of positive probabilities.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 
-BISECTIONS = 50  # halvings of an interval: to rounding
+BISECTIONS = 50  # enough for the precision of floating-point numbers
 
 
 @dataclass(frozen=True)
 class TabularMdp:
-    """A finite problem whose reward depends on the state alone, as in the paper.
+    """A finite problem. Its reward depends on the state alone, as in the paper.
 
-    transition: `[S, A, S]` probability of the next state. reward: `[S]`. start: `[S]` probability of the first state.
+    transition: `[S, A, S]`, probability of the next state. reward: `[S]`. start: `[S]`, probability of the first state.
     """
 
     transition: Array
@@ -29,7 +29,7 @@ class TabularMdp:
 
 
 def random_mdp(rng: np.random.Generator, n_states: int, n_actions: int, gamma: float) -> TabularMdp:
-    """Return a problem with normal rewards whose actions lead to a few likely states each."""
+    """Return a problem with normal rewards. Each action leads to a few likely states."""
     transition = rng.dirichlet(np.full(n_states, 0.3), (n_states, n_actions))
     return TabularMdp(transition, rng.standard_normal(n_states), rng.dirichlet(np.ones(n_states)), gamma)
 
@@ -47,8 +47,8 @@ def softmax(logits: Array) -> Array:
 
 
 def values(mdp: TabularMdp, policy: Array) -> Array:
-    """Return V_π `[S]`, the expected discounted sum of the rewards from each state on."""
-    return np.linalg.solve(np.eye(len(mdp.reward)) - mdp.gamma * _chain(mdp, policy), mdp.reward)
+    """Return V_π `[S]`, the expected discounted sum of rewards from each state."""
+    return np.linalg.solve(np.eye(len(mdp.reward)) - mdp.gamma * _state_transitions(mdp, policy), mdp.reward)
 
 
 def expected_return(mdp: TabularMdp, policy: Array) -> float:
@@ -64,17 +64,17 @@ def advantages(mdp: TabularMdp, policy: Array) -> Array:
 
 
 def visitation(mdp: TabularMdp, policy: Array) -> Array:
-    """Return ρ_π `[S]`, the unnormalised discounted visitation frequencies; they sum to 1 / (1 - γ)."""
-    return np.linalg.solve(np.eye(len(mdp.reward)) - mdp.gamma * _chain(mdp, policy).T, mdp.start)
+    """Return ρ_π `[S]`, the unnormalised discounted visitation frequencies. Their sum is 1 / (1 - γ)."""
+    return np.linalg.solve(np.eye(len(mdp.reward)) - mdp.gamma * _state_transitions(mdp, policy).T, mdp.start)
 
 
 def return_through_advantages(mdp: TabularMdp, old: Array, new: Array) -> float:
-    """Return η(new) through the advantages of the old policy and the visitation of the new one."""
+    """Return η(new), computed from the advantages of the old policy and the visitation of the new one."""
     return expected_return(mdp, old) + _gain(visitation(mdp, new), new, advantages(mdp, old))  # Eq. (2)
 
 
 def surrogate(mdp: TabularMdp, old: Array, new: Array) -> float:
-    """Return L_old(new): the same with the visitation of the old policy."""
+    """Return L_old(new), which is Eq. (2) with the visitation of the old policy."""
     return expected_return(mdp, old) + _gain(visitation(mdp, old), new, advantages(mdp, old))  # Eq. (3)
 
 
@@ -84,12 +84,12 @@ def max_kl(old: Array, new: Array) -> float:
 
 
 def max_total_variation(old: Array, new: Array) -> float:
-    """Return the maximum over states of the total variation distance, half the sum of the absolute differences."""
+    """Return the maximum over states of the total variation distance."""
     return float(np.abs(old - new).sum(axis=1).max() / 2)
 
 
 def penalty(mdp: TabularMdp, old: Array) -> float:
-    """Return C, the coefficient of Theorem 1."""
+    """Return C, the factor of the max KL in Theorem 1."""
     epsilon = np.abs(advantages(mdp, old)).max()
     return float(4 * epsilon * mdp.gamma / (1 - mdp.gamma) ** 2)  # Eq. (9)
 
@@ -100,34 +100,35 @@ def total_variation_bound(mdp: TabularMdp, old: Array, new: Array) -> float:
 
 
 def lower_bound(mdp: TabularMdp, old: Array, new: Array) -> float:
-    """Return the lower bound on η(new) in terms of KL, M of Eq. (10)."""
+    """Return the lower bound on η(new) in terms of KL. Eq. (10) calls it M."""
     return surrogate(mdp, old, new) - penalty(mdp, old) * max_kl(old, new)  # Eq. (9)
 
 
 def policy_iteration_step(mdp: TabularMdp, old: Array) -> Array:
-    """Return the policy that maximises L_old - C max KL, one iteration of Algorithm 1, to rounding.
+    """Return the policy that maximises L_old - C max KL: one iteration of Algorithm 1.
 
-    L is a sum over states, so under a common limit d on the KL each state can be solved alone (see `_tilted`), and the
-    best d is where the gains that a larger one buys, summed over states, come down to C.
+    L is a sum over states. For a given limit d on the max KL, each state is therefore a problem of its own, which
+    `_best_within` solves. A larger d increases L, but by less and less. The best d is the one at which the increase of
+    L per unit of d has fallen to C. It is found by bisection.
     """
     advantage, rho, c = advantages(mdp, old), visitation(mdp, old), penalty(mdp, old)
-    # By definition zero, and what rounding leaves there would spoil the tiny steps that a large C asks for.
+    # The mean advantage is zero by definition. A rounding error in it would spoil the tiny steps of a large C.
     advantage = advantage - (old * advantage).sum(axis=1, keepdims=True)
-    worth = advantage.max(axis=1) > 1e-12 * np.abs(advantage).max()
-    if not worth.any():
+    improvable = advantage.max(axis=1) > 1e-12 * np.abs(advantage).max()
+    if not improvable.any():
         return old
     low, high = -80.0, 5.0  # of log d
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        slope = _tilted(old[worth], advantage[worth], np.exp(middle))[1]
-        low, high = (middle, high) if rho[worth] @ slope > c else (low, middle)
+        slope = _best_within(np.exp(middle), old[improvable], advantage[improvable])[1]
+        low, high = (middle, high) if rho[improvable] @ slope > c else (low, middle)
     new = old.copy()
-    new[worth] = _tilted(old[worth], advantage[worth], np.exp(low))[0]
+    new[improvable] = _best_within(np.exp(low), old[improvable], advantage[improvable])[0]
     return new
 
 
 def policy_iteration(mdp: TabularMdp, policy: Array, n_iterations: int) -> Array:
-    """Return η of each policy of Algorithm 1, `[n_iterations + 1]`, beginning with ``policy``'s."""
+    """Return η of each policy of Algorithm 1, `[n_iterations + 1]`. The first one is ``policy``."""
     returns = [expected_return(mdp, policy)]
     for _ in range(n_iterations):
         policy = policy_iteration_step(mdp, policy)
@@ -136,7 +137,7 @@ def policy_iteration(mdp: TabularMdp, policy: Array, n_iterations: int) -> Array
 
 
 def optimal_return(mdp: TabularMdp) -> float:
-    """Return η of the best policy, by Howard's policy iteration."""
+    """Return η of the best policy, found by Howard's policy iteration."""
     n_states, n_actions, _ = mdp.transition.shape
     greedy = np.zeros(n_states, dtype=np.int64)
     while True:
@@ -148,8 +149,8 @@ def optimal_return(mdp: TabularMdp) -> float:
         greedy = np.where(better, advantage.argmax(axis=1), greedy)
 
 
-def _chain(mdp: TabularMdp, policy: Array) -> Array:
-    """Return the probability `[S, S]` of going from each state to each under ``policy``."""
+def _state_transitions(mdp: TabularMdp, policy: Array) -> Array:
+    """Return the probability `[S, S]` of the next state under ``policy``."""
     return np.einsum("sa,sat->st", policy, mdp.transition)
 
 
@@ -157,20 +158,22 @@ def _gain(rho: Array, policy: Array, advantage: Array) -> float:
     return float(rho @ (policy * advantage).sum(axis=1))
 
 
-def _tilted(old: Array, advantage: Array, limit: float) -> tuple[Array, Array]:
-    """Return for each state the policy of largest expected advantage with KL(old ‖ new) <= ``limit``, and its slope.
+def _best_within(limit: float, old: Array, advantage: Array) -> tuple[Array, Array]:
+    """Return, for each state, the policy with the largest expected advantage under KL(old ‖ new) <= ``limit``.
 
-    old: `[S, A]`. advantage: `[S, A]`, of mean zero under ``old``, positive somewhere. The slope `[S]` is what a
-    larger limit would buy, the multiplier of the constraint.
+    Return also the slope `[S]`: the increase of that advantage per unit of ``limit``, which is the constraint's
+    Lagrange multiplier.
 
-    Where the gradient of the Lagrangian vanishes, new = old / (Z (1 - t advantage)) with one t > 0 a state and Z the
-    normaliser; the KL rises with t from zero without end, so t is found by bisection.
+    old: `[S, A]`. advantage: `[S, A]`, with mean zero under ``old`` and a positive entry in every state
+
+    The gradient of the Lagrangian is zero at new = old / (Z (1 - t advantage)), with one t > 0 per state and the
+    normaliser Z. The KL grows with t from zero without bound, so bisection finds t.
     """
     low, high = np.zeros(len(old)), (1 - 1e-12) / advantage.max(axis=1)
     for _ in range(BISECTIONS):
         t = (low + high) / 2
         tilt = t[:, None] * advantage
-        # Both sums are of second order in t: the first orders, which cancel, are taken out by hand.
+        # Both sums are of second order in t. Their terms of first order cancel, so they are left out.
         excess = (old * tilt**2 / (1 - tilt)).sum(axis=1)  # Z - 1
         kl = np.log1p(excess) + (old * (np.log1p(-tilt) + tilt)).sum(axis=1)
         low, high = np.where(kl > limit, low, t), np.where(kl > limit, t, high)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trpo_cli.reports import tabular as theory
+from trpo_cli.reports import tabular
 from trpo_cli.reports.tables import markdown, write_csv
 
 N_STATES, N_ACTIONS, GAMMA = 8, 4, 0.3
@@ -15,9 +15,9 @@ N_PAIRS, N_PROBLEMS, N_ITERATIONS = 300, 4, 20
 
 
 def report(out: Path, seed: int) -> str:
-    """Draw ``theory.png`` and write ``theory.csv`` into ``out``; return what the random pairs showed.
+    """Draw ``theory.png`` and write ``theory.csv`` into ``out``. Return the results as text.
 
-    seed: of the problems and policies.
+    seed: of the random problems and policies
     """
     figure = Figure(figsize=(15, 4.6), layout="constrained")
     along, pairs, iterations = (figure.add_subplot(1, 3, i + 1) for i in range(3))
@@ -30,25 +30,25 @@ def report(out: Path, seed: int) -> str:
     write_csv(out / "theory.csv", ["gamma", "improvement", "surrogate", "bound", "max_kl"], rows)
     held = sum(true >= bound for _, true, _, bound, _ in rows)
     above = sum(local > true for _, true, local, _, _ in rows)
-    found = f"Eq. 9 held for {held} of {len(rows)} random pairs; the surrogate alone was above the truth for {above}."
+    found = f"Eq. 9 held for {held} of {len(rows)} random pairs; the surrogate alone was too large for {above}."
     headers = ["gamma", "C", "max KL of the first step", "share of the possible improvement after the last"]
     return "\n\n".join([found, markdown(headers, lines)])
 
 
 def _draw_one_direction(axes: Axes, rng: np.random.Generator) -> None:
-    """Draw η, L and the bound from one policy through the maximum of Algorithm 1 and beyond."""
-    mdp = theory.random_mdp(rng, N_STATES, N_ACTIONS, GAMMA)
-    old = theory.random_policy(rng, mdp)
-    best, base = theory.policy_iteration_step(mdp, old), theory.expected_return(mdp, old)
+    """Draw η, L and the bounds along a line: from a random policy, through the step of Algorithm 1, and beyond it."""
+    mdp = tabular.random_mdp(rng, N_STATES, N_ACTIONS, GAMMA)
+    old = tabular.random_policy(rng, mdp)
+    best, base = tabular.policy_iteration_step(mdp, old), tabular.expected_return(mdp, old)
     direction = np.log(best) - np.log(old)
     lengths = np.linspace(0.0, 12.0, 121)
     curves = np.zeros((4, len(lengths)))
     for i, length in enumerate(lengths):
-        new = theory.softmax(np.log(old) + length * direction)
-        curves[0, i] = theory.surrogate(mdp, old, new) - base
-        curves[1, i] = theory.expected_return(mdp, new) - base
-        curves[2, i] = theory.total_variation_bound(mdp, old, new) - base
-        curves[3, i] = theory.lower_bound(mdp, old, new) - base
+        new = tabular.softmax(np.log(old) + length * direction)
+        curves[0, i] = tabular.surrogate(mdp, old, new) - base
+        curves[1, i] = tabular.expected_return(mdp, new) - base
+        curves[2, i] = tabular.total_variation_bound(mdp, old, new) - base
+        curves[3, i] = tabular.lower_bound(mdp, old, new) - base
     names = ("surrogate L (Eq. 3)", "true η", "bound in total variation (Eq. 8)", "bound in KL (Eq. 9)")
     for curve, name, style in zip(curves, names, ("--", "-", "-.", "-"), strict=True):
         axes.plot(lengths, curve, style, label=name)
@@ -64,22 +64,22 @@ def _draw_one_direction(axes: Axes, rng: np.random.Generator) -> None:
 
 
 def _random_pairs(rng: np.random.Generator) -> list[tuple[float, float, float, float, float]]:
-    """Return γ, true improvement, the surrogate's, the bound's and the max KL of random pairs of policies."""
+    """Return for random pairs of policies: γ, the improvements of η, of the surrogate and of the bound, the max KL."""
     rows = []
     for i in range(N_PAIRS):
-        mdp = theory.random_mdp(rng, N_STATES, N_ACTIONS, GAMMAS[i % len(GAMMAS)])
-        old = theory.random_policy(rng, mdp)
+        mdp = tabular.random_mdp(rng, N_STATES, N_ACTIONS, GAMMAS[i % len(GAMMAS)])
+        old = tabular.random_policy(rng, mdp)
         distance = 10 ** rng.uniform(-2.5, 0.0)
-        new = theory.softmax(np.log(old) + distance * rng.standard_normal(old.shape))
-        base = theory.expected_return(mdp, old)
-        true = theory.expected_return(mdp, new) - base
-        local, bound = theory.surrogate(mdp, old, new) - base, theory.lower_bound(mdp, old, new) - base
-        rows.append((mdp.gamma, true, local, bound, theory.max_kl(old, new)))
+        new = tabular.softmax(np.log(old) + distance * rng.standard_normal(old.shape))
+        base = tabular.expected_return(mdp, old)
+        true = tabular.expected_return(mdp, new) - base
+        local, bound = tabular.surrogate(mdp, old, new) - base, tabular.lower_bound(mdp, old, new) - base
+        rows.append((mdp.gamma, true, local, bound, tabular.max_kl(old, new)))
     return rows
 
 
 def _draw_pairs(axes: Axes, points: np.ndarray) -> None:
-    """Draw the true improvement of each pair over the bound's: no point may lie under the diagonal."""
+    """Draw each pair as a point: the bound on the improvement, the true one. No point may lie under the diagonal."""
     axes.scatter(points[:, 1], points[:, 0], s=8, alpha=0.6)
     ends = np.array([points.min(), points.max()])
     axes.plot(ends, ends, color="0.4", linewidth=0.8, label="improvement = bound")
@@ -96,18 +96,18 @@ def _draw_pairs(axes: Axes, points: np.ndarray) -> None:
 
 
 def _draw_algorithm_1(axes: Axes, seed: int) -> list[list[str]]:
-    """Draw the share of the possible improvement that Algorithm 1 has made; return the table of its step sizes."""
+    """Draw how much of the possible improvement Algorithm 1 makes. Return the lines of the table of its steps."""
     lines = []
     for gamma in GAMMAS:
         shares, first, coefficients = [], [], []
         for problem in range(N_PROBLEMS):
             rng = np.random.default_rng([seed, problem])
-            mdp = theory.random_mdp(rng, N_STATES, N_ACTIONS, gamma)
-            old = theory.random_policy(rng, mdp)
-            returns = theory.policy_iteration(mdp, old, N_ITERATIONS)
-            shares.append((returns - returns[0]) / (theory.optimal_return(mdp) - returns[0]))
-            first.append(theory.max_kl(old, theory.policy_iteration_step(mdp, old)))
-            coefficients.append(theory.penalty(mdp, old))
+            mdp = tabular.random_mdp(rng, N_STATES, N_ACTIONS, gamma)
+            old = tabular.random_policy(rng, mdp)
+            returns = tabular.policy_iteration(mdp, old, N_ITERATIONS)
+            shares.append((returns - returns[0]) / (tabular.optimal_return(mdp) - returns[0]))
+            first.append(tabular.max_kl(old, tabular.policy_iteration_step(mdp, old)))
+            coefficients.append(tabular.penalty(mdp, old))
         mean = np.mean(shares, axis=0)
         axes.plot(np.arange(N_ITERATIONS + 1), mean, label=f"γ = {gamma}")
         lines.append([f"{gamma}", f"{np.mean(coefficients):.3g}", f"{np.mean(first):.2g}", f"{mean[-1]:.1%}"])

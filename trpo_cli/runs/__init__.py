@@ -1,1 +1,1 @@
-"""A run directory; only this room knows its files."""
+"""A run directory: only this room knows which files it holds."""

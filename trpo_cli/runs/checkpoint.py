@@ -1,7 +1,8 @@
-"""Files that a crash at any moment leaves whole: atomic writes, and the checkpoint with one predecessor.
+"""Atomic writes, and a run's checkpoint with its predecessor. A crash at any moment leaves them intact.
 
-A checkpoint is a dictionary of tensors, numbers, strings and dictionaries of these, its ``iteration`` the number of
-iterations it covers. Reading one runs no code (``weights_only``) and checks every byte (the archive's CRC-32).
+A checkpoint is a dictionary of tensors, numbers, strings and dictionaries of these. Its ``iteration`` is the number of
+iterations that it covers. Reading a checkpoint runs no code (``weights_only``) and checks every byte of its contents
+against the archive's CRC-32.
 """
 
 import io
@@ -14,36 +15,34 @@ import torch
 
 from trpo_cli.errors import ConfigError
 
-FORMAT = 1  # of the run directory: goes up when an older run can no longer be continued
+FORMAT = 1  # of the run directory; it goes up when older runs can no longer be continued
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 
 
 class BrokenCheckpointError(Exception):
-    """A checkpoint that is truncated, corrupted, or no checkpoint of ours."""
+    """A checkpoint file that is cut off, corrupted, or not one of ours."""
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Writes every byte or raises OSError; a full disk may take the first part of ``data`` only."""
+    """Write every byte or raise OSError. One ``os.write`` may write only a part, on a full disk for example."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces ``path``: whoever opens it, after a crash too, finds all of the old bytes or all of the new ones."""
-    os.replace(_stage(path, data), path)
+    """Replace the content of ``path``. Even after a crash a reader finds all old bytes or all new ones."""
+    os.replace(_write_beside(path, data), path)
     _sync_directory(path.parent)
 
 
 def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
-    """Makes ``state`` the checkpoint of ``directory`` and the one before it the fallback."""
+    """Make ``state`` the checkpoint of ``directory``, and keep the checkpoint before it as the predecessor."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "state": state}, buffer)
-    # What `weights_only` would refuse when the run continues is a fault of the caller's, found now.
-    torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
     path = directory / CHECKPOINT
-    staged = _stage(path, buffer.getvalue())
-    # Between the two renames the predecessor stands alone, which `RunLog.resume` understands.
+    staged = _write_beside(path, buffer.getvalue())
+    # A crash between the two renames leaves only the predecessor. `RunLog.resume` then uses it.
     if path.exists():
         os.replace(path, directory / PREVIOUS)
     os.replace(staged, path)
@@ -51,18 +50,18 @@ def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state saved in ``path``, its tensors on the processor.
+    """Return the state saved in ``path``, with its tensors on the CPU.
 
-    Raises BrokenCheckpointError, or ConfigError for one of another format.
+    Raises BrokenCheckpointError if the file is damaged, ConfigError if it has another format.
     """
     data = io.BytesIO(path.read_bytes())
     try:
-        # torch skips the check of the CRC, so a flipped bit in a tensor would go unnoticed.
+        # torch does not check the CRC, so it would not notice a flipped bit in a tensor.
         with zipfile.ZipFile(data) as archive:
             intact = archive.testzip() is None
         data.seek(0)
         content = torch.load(data, map_location="cpu", weights_only=True) if intact else None
-    except Exception as error:  # Damage surfaces as whatever the parser trips over.
+    except Exception as error:  # A damaged file can make the parsers raise anything.
         raise BrokenCheckpointError(f"{path.name} is damaged") from error
     if not isinstance(content, dict) or "format" not in content:
         raise BrokenCheckpointError(f"{path.name} is damaged")
@@ -72,16 +71,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def require_format(path: Path, found: object) -> None:
-    """Raises ConfigError unless ``found`` is the format this version reads and writes."""
+    """Raise ConfigError unless ``found`` is the format that this version reads and writes."""
     if found != FORMAT:
         raise ConfigError(
-            f"{path} has format {found} and this version of trpo_cli reads format {FORMAT}: "
-            "continue it with the version that began it, or start afresh with another name=."
+            f"{path} has format {found}, but this version of trpo_cli reads format {FORMAT}: "
+            "continue the run with the version that began it, or start a new run with another name=."
         )
 
 
-def _stage(path: Path, data: bytes) -> Path:
-    """Writes ``data`` to the disk beside ``path`` and returns where; a failed write leaves nothing."""
+def _write_beside(path: Path, data: bytes) -> Path:
+    """Write ``data`` to a file beside ``path``, synced to the disk. Return its path. If that fails, leave no file."""
     staged = path.with_name(path.name + ".tmp")
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:

@@ -1,4 +1,4 @@
-"""Whose a run directory is: one configuration's for good, and one living command's at a time."""
+"""A run directory belongs to one configuration for ever, and to one running command at a time."""
 
 import fcntl
 import json
@@ -15,13 +15,14 @@ from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, require_format, write
 from trpo_cli.runs.settings import completed
 
 PROGRESS = "progress.jsonl"
+DESCRIPTION = "run.json"
 DONE = "done.json"
-CONTINUED = "continued"  # in run.json: what else the rows from some iteration on were computed with
+CONTINUED = "continued"  # the key of run.json that lists the changes of machine, code or command during the run
 
 
 @contextmanager
-def disk(directory: Path) -> Iterator[None]:
-    """Turns what the disk refuses inside into a RunError of one sentence."""
+def disk_errors(directory: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into a RunError of one sentence."""
     try:
         yield
     except OSError as error:
@@ -29,18 +30,21 @@ def disk(directory: Path) -> Iterator[None]:
 
 
 def take_lock(directory: Path) -> int:
-    """The descriptor that keeps other commands out until it is closed or this process ends, however it ends."""
+    """Lock ``directory`` against other commands. Return the file descriptor that holds the lock.
+
+    The lock ends when the descriptor is closed, or when this process ends for any reason.
+    """
     lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(lock, 0)
-        command = parent_process()  # where this is a worker, whom nobody has to know
+        command = parent_process()  # set if this process is a worker; users know only the command
         write_all(lock, f"{command.pid if command else os.getpid()} on {socket.gethostname()}".encode())
     except BlockingIOError:
         holder = os.read(lock, 1000).decode(errors="replace")
         os.close(lock)
         raise ConfigError(
-            f"{directory} is in use by process {holder}: wait for it to end, or start another run with name=."
+            f"{directory} is in use by process {holder}: wait until it ends, or start another run with name=."
         ) from None
     except BaseException:
         os.close(lock)
@@ -49,71 +53,75 @@ def take_lock(directory: Path) -> int:
 
 
 def require_same_run(directory: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ``run.json`` says, None in a new directory; ConfigError if the run there is not ``identity``'s."""
-    path = directory / "run.json"
+    """Return the content of ``run.json``, or None in a new directory.
+
+    Raises ConfigError if the run there has another identity, or if files of a run lie there without ``run.json``.
+    """
+    path = directory / DESCRIPTION
     earlier = read_json(path)
     if earlier is None:
         for name in (PROGRESS, CHECKPOINT, PREVIOUS, DONE):
             if (directory / name).exists() and (directory / name).stat().st_size:
-                raise ConfigError(f"{directory} holds {name} but no run.json: start afresh with another name=.")
+                raise ConfigError(f"{directory} holds {name} but no run.json: start a new run with another name=.")
         return None
     require_format(path, earlier.get("format"))
-    theirs, ours = (completed(_flat(each)) for each in (earlier.get("identity", {}), identity))
+    theirs, ours = (completed(flat(each)) for each in (earlier.get("identity", {}), identity))
     for key in [*ours, *theirs]:
         if theirs.get(key, "unset") != ours.get(key, "unset"):
             raise ConfigError(
-                f"{directory} holds a run with {key}={theirs.get(key, 'unset')} and this one has "
-                f"{key}={ours.get(key, 'unset')}: start it afresh with another name=."
+                f"{directory} holds a run with {key}={theirs.get(key, 'unset')}, but this run has "
+                f"{key}={ours.get(key, 'unset')}: start it as a new run with another name=."
             )
     return earlier
 
 
-def differences(earlier: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
-    """A sentence on what ``info`` says otherwise than ``run.json`` did, none if nothing."""
-    before, now = _flat(earlier), _flat(info)
+def describe_differences(earlier: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
+    """Return a sentence that lists what differs between ``run.json`` and ``info``, or nothing if nothing does."""
+    before, now = flat(earlier), flat(info)
     changed = [key for key in now if key != "command" and key in before and before[key] != now[key]]
-    changes = [f"{key} was {before[key]}, is {now[key]}" for key in changed]
-    return [f"Since this run began: {'; '.join(changes)}."] if changes else []
+    changes = [f"{key} was {before[key]} and is now {now[key]}" for key in changed]
+    return [f"Since this run began, {'; '.join(changes)}."] if changes else []
 
 
-def continued(description: Mapping[str, Any], info: Mapping[str, Any], iteration: int) -> dict[str, Any]:
-    """The content of ``run.json`` once the run goes on from ``iteration`` under ``info``.
+def continued_description(description: Mapping[str, Any], info: Mapping[str, Any], iteration: int) -> dict[str, Any]:
+    """Return the content of ``run.json`` for a run that continues from ``iteration`` with ``info``.
 
-    What differs from what was in force is added as ``{"iteration": …, …}`` to the list ``continued``; parts whose rows
-    are cut off are forgotten.
+    The list ``continued`` gets an entry ``{"iteration": …, …}`` with the values that changed since the entry before.
+    Entries of rows that are cut off are removed.
     """
-    parts = [part for part in description.get(CONTINUED, []) if part["iteration"] < iteration]
+    plain = {key: value for key, value in description.items() if key != CONTINUED}
     if iteration == 0:
-        return {**{k: v for k, v in description.items() if k != CONTINUED}, **info}
-    in_force = dict(description)
-    for part in parts:
-        in_force |= part
-    if changed := {key: value for key, value in info.items() if in_force.get(key) != value}:
-        parts.append({"iteration": iteration, **changed})
-    return {**description, CONTINUED: parts} if parts else {k: v for k, v in description.items() if k != CONTINUED}
+        return {**plain, **info}
+    entries = [entry for entry in description.get(CONTINUED, []) if entry["iteration"] < iteration]
+    current = dict(plain)
+    for entry in entries:
+        current |= entry
+    if changed := {key: value for key, value in info.items() if current.get(key) != value}:
+        entries.append({"iteration": iteration, **changed})
+    return {**plain, CONTINUED: entries} if entries else plain
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
 
 
 def to_json(content: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """One line of JSON, or several with ``indent``, that any JSON parser reads: no NaN."""
+    """Return one line of JSON, or several lines with ``indent``. NaN is refused: many JSON parsers cannot read it."""
     return (json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in ``path``, None where there is no such file; ConfigError if it holds anything else."""
+    """Return the JSON object in ``path``, or None if there is no such file. Raises ConfigError for other content."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON file: start afresh with another name=.") from error
+        raise ConfigError(f"{path} is not valid JSON: start a new run with another name=.") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no JSON object: start afresh with another name=.")
+        raise ConfigError(f"{path} does not hold a JSON object: start a new run with another name=.")
     return content

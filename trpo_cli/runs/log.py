@@ -1,7 +1,8 @@
-"""One run directory: its rows, their TensorBoard mirror, its checkpoints, its end.
+"""The record of one run: its rows, their copy in TensorBoard, its checkpoints, its end.
 
-``progress.jsonl`` is the truth and TensorBoard a mirror. Rows reach the disk before the checkpoint that counts them,
-so after a crash the rows can only be ahead of it: continuing cuts them back and writes the same ones again.
+``progress.jsonl`` is the truth, TensorBoard a copy. A row reaches the disk before the checkpoint that counts it, so
+after a crash the rows can only be ahead of the checkpoint. Resuming cuts them back, and the run writes the same rows
+again.
 """
 
 import json
@@ -26,11 +27,12 @@ from trpo_cli.runs.checkpoint import (
     write_atomically,
 )
 from trpo_cli.runs.directory import (
+    DESCRIPTION,
     DONE,
     PROGRESS,
-    continued,
-    differences,
-    disk,
+    continued_description,
+    describe_differences,
+    disk_errors,
     read_json,
     require_same_run,
     take_lock,
@@ -42,10 +44,10 @@ if TYPE_CHECKING:
 
 
 class RunLog:
-    """The run directory of one command; ``open`` it, ``resume``, then ``write`` and ``save``, at last ``finish``.
+    """The run directory of one command. Call `open` and `resume`, then `write` and `save`, finally `finish`.
 
-    directory: where the run is
-    messages: sentences for the user gathered while opening and resuming (a fallback, other versions than before)
+    directory: of the run
+    messages: sentences for the user, collected by `open` and `resume`
     """
 
     def __init__(self, directory: Path, lock: int) -> None:
@@ -63,34 +65,34 @@ class RunLog:
     def open(
         cls, directory: Path, config: Mapping[str, Any], identity: Mapping[str, Any], info: Mapping[str, Any]
     ) -> Self:
-        """Takes ``directory`` for this process, and describes the run in it if it is new.
+        """Lock ``directory`` for this process. If it is new, write the description of the run into it.
 
-        config: the composed configuration, resolved, for ``.hydra/config.yaml``
-        identity: the part of it that decides results; a run with another one is refused
-        info: what ``run.json`` says beside it (see `provenance.run_info`)
+        config: the composed and resolved configuration, for ``.hydra/config.yaml``
+        identity: the part of it that decides the results
+        info: the rest of ``run.json`` (see `provenance.run_info`)
 
-        Raises ConfigError for another configuration's run or one that another command holds, RunError for the disk.
-        Nothing is written before the directory is known to be this configuration's.
+        Raises ConfigError if the directory holds a run with another identity or is used by another command, and
+        RunError if the disk fails. Nothing is written into the directory of another run.
         """
         identity = json.loads(json.dumps(identity))
-        with disk(directory):
+        with disk_errors(directory):
             require_same_run(directory, identity)
             directory.mkdir(parents=True, exist_ok=True)
             log = cls(directory, take_lock(directory))
         log._config, log._options = config, info.get("options", {})
         log._info = json.loads(to_json(info))
         try:
-            with disk(directory):
-                # Another command may have begun a run here between the first look and the lock.
+            with disk_errors(directory):
+                # Another command may have started a run here before this one had the lock.
                 earlier = require_same_run(directory, identity)
                 if earlier is None:
                     (directory / ".hydra").mkdir(exist_ok=True)
                     yaml = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
                     write_atomically(directory / ".hydra" / "config.yaml", yaml.encode())
                     description = {"format": FORMAT, **info, "identity": identity}
-                    write_atomically(directory / "run.json", to_json(description, indent=2))
+                    write_atomically(directory / DESCRIPTION, to_json(description, indent=2))
                 else:
-                    log.messages += differences(earlier, log._info)
+                    log.messages += describe_differences(earlier, log._info)
                 log._progress = os.open(directory / PROGRESS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except BaseException:
             log.close()
@@ -98,74 +100,89 @@ class RunLog:
         return log
 
     def resume(self) -> dict[str, Any] | None:
-        """The state to continue from, the rows cut back to those it covers; None where the run starts at iteration 0.
+        """Return the state to continue from, or None if the run starts at iteration 0. Cut the rows back to that state.
 
-        A damaged checkpoint, or one that counts rows which are missing, gives way to its predecessor. Raises RunError
-        when neither can be used: the rows then stay as they are. ``run.json`` is told what the rows from here on are
-        computed with, where that has changed.
+        If the checkpoint is damaged, or counts rows that are missing, its predecessor is used. If neither can be used,
+        this raises RunError and leaves the rows as they are. ``run.json`` records what changed since the last command.
         """
-        problems: list[str] = []
-        with disk(self.directory):
-            for name in (CHECKPOINT, PREVIOUS):
-                path = self.directory / name
-                if not path.exists():
-                    continue
-                try:
-                    state = load_checkpoint(path)
-                except BrokenCheckpointError as error:
-                    problems.append(str(error))
-                    continue
-                end = self._end_of_rows(state["iteration"])
-                if end is None:
-                    problems.append(f"{PROGRESS} lacks rows that {name} counts")
-                    continue
-                if name == PREVIOUS:
-                    # The next save moves the checkpoint onto the predecessor: that must not be the damaged one.
-                    os.replace(path, self.directory / CHECKPOINT)
-                os.ftruncate(self._progress, end)
-                self._n_rows = state["iteration"]
-                self._describe(self._n_rows)
-                if problems:
-                    self.messages.append(f"{'; '.join(problems)}: continuing from iteration {self._n_rows}.")
-                return state
-            if problems:
+        with disk_errors(self.directory):
+            name, state, end, problems = self._latest_usable_checkpoint()
+            if problems and name is None:
                 raise RunError(
                     f"{self.directory} cannot be continued ({'; '.join(problems)}): "
-                    "start afresh with another name=, or remove the directory."
+                    "start a new run with another name=, or remove the directory."
                 )
-            os.ftruncate(self._progress, 0)
-            self._n_rows = 0
-            self._describe(0)
-            return None
+            if name == PREVIOUS:
+                # The next save makes the checkpoint the predecessor. That must not be the damaged one.
+                os.replace(self.directory / PREVIOUS, self.directory / CHECKPOINT)
+            os.ftruncate(self._progress, end)
+            self._n_rows = 0 if state is None else state["iteration"]
+            self._record_changes(self._n_rows)
+        if problems:
+            self.messages.append(f"{'; '.join(problems)}: continuing from iteration {self._n_rows}.")
+        return state
 
-    def _describe(self, iteration: int) -> None:
-        """Note in ``run.json`` with what the rows from ``iteration`` on are computed."""
-        path = self.directory / "run.json"
+    def _latest_usable_checkpoint(self) -> tuple[str | None, dict[str, Any] | None, int, list[str]]:
+        """Return its file name, its state, the byte at which its rows end, and what is wrong with later ones."""
+        problems: list[str] = []
+        for name in (CHECKPOINT, PREVIOUS):
+            if not (self.directory / name).exists():
+                continue
+            try:
+                state = load_checkpoint(self.directory / name)
+            except BrokenCheckpointError as error:
+                problems.append(str(error))
+                continue
+            end = self._end_of_rows(state["iteration"])
+            if end is not None:
+                return name, state, end, problems
+            problems.append(f"{PROGRESS} lacks rows that {name} counts")
+        return None, None, 0, problems
+
+    def _end_of_rows(self, n_rows: int) -> int | None:
+        """Return the byte at which the first ``n_rows`` rows end, or None if there are fewer complete rows."""
+        end = 0
+        with (self.directory / PROGRESS).open("rb") as lines:
+            for iteration in range(n_rows):
+                line = lines.readline()
+                try:
+                    complete = line.endswith(b"\n") and json.loads(line)["iteration"] == iteration
+                except (ValueError, TypeError, KeyError):
+                    complete = False
+                if not complete:
+                    return None
+                end += len(line)
+        return end
+
+    def _record_changes(self, iteration: int) -> None:
+        """Record in ``run.json`` what computes the rows from ``iteration`` on, if that has changed."""
+        path = self.directory / DESCRIPTION
         before = read_json(path) or {}
-        if (now := continued(before, self._info, iteration)) != before:
+        if (now := continued_description(before, self._info, iteration)) != before:
             write_atomically(path, to_json(now, indent=2))
 
     def write(self, *parts: Mapping[str, Any]) -> None:
-        """Appends one row, the union of ``parts``: numbers and strings by key, null for a number that is not finite.
+        """Append one row, the union of ``parts``. It holds numbers and strings; NaN and infinity become null.
 
-        A tuple of numbers is no part of the row: TensorBoard alone shows it, as a histogram.
+        A tuple of numbers is not written into the row. TensorBoard shows it as a histogram.
 
-        Raises ValueError for a key set twice and for a row that is not the next iteration's, RunError for the disk.
+        Raises ValueError if two parts have the same key or the row is not the next iteration's, RunError if the disk
+        fails.
         """
         row: dict[str, Any] = {}
         distributions: dict[str, tuple[float, ...]] = {}
         for part in parts:
             if twice := row.keys() & part.keys():
                 raise ValueError(f"{min(twice)} is set twice in one row")
-            row |= {key: _plain(value) for key, value in part.items() if not isinstance(value, tuple)}
+            row |= {key: _json_value(value) for key, value in part.items() if not isinstance(value, tuple)}
             distributions |= {key: value for key, value in part.items() if isinstance(value, tuple)}
         if self._n_rows is None or row.get("iteration") != self._n_rows:
-            raise ValueError(f"a row of iteration {row.get('iteration')} where {self._n_rows} comes next")
-        with disk(self.directory):
+            raise ValueError(f"a row has iteration {row.get('iteration')}, but the next one is {self._n_rows}")
+        with disk_errors(self.directory):
             write_all(self._progress, to_json(row))
             self._n_rows += 1
             if self._mirror is None:
-                # A run that is refused or already finished need not wait for this import.
+                # Imported late: a run that is refused or already finished does not wait for this import.
                 from trpo_cli.runs.tensorboard import TensorBoardMirror, flat_settings
 
                 settings = flat_settings(self._config, self._options)
@@ -173,22 +190,20 @@ class RunLog:
             self._mirror.write(row, distributions)
 
     def save(self, checkpoint: dict[str, Any]) -> None:
-        """Makes ``checkpoint``, of the first ``checkpoint["iteration"]`` rows, what ``resume`` returns.
+        """Save ``checkpoint``, the state after the first ``checkpoint["iteration"]`` rows, for `resume`.
 
-        It holds tensors, numbers, strings and dictionaries of these. Raises RunError when the disk refuses; what was
-        saved before then stays.
+        It holds tensors, numbers, strings and dictionaries of these. If the disk fails, this raises RunError, and the
+        earlier checkpoints remain.
         """
         if self._n_rows is None or not 0 <= checkpoint["iteration"] <= self._n_rows:
-            raise ValueError(
-                f"a checkpoint of {checkpoint['iteration']} iterations where {self._n_rows} rows are written"
-            )
-        with disk(self.directory):
+            raise ValueError(f"a checkpoint counts {checkpoint['iteration']} rows, but {self._n_rows} are written")
+        with disk_errors(self.directory):
             os.fsync(self._progress)
             save_checkpoint(self.directory, checkpoint)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Marks the run as finished, with ``summary`` in ``done.json``."""
-        with disk(self.directory):
+        """Mark the run as finished, with ``summary`` in ``done.json``."""
+        with disk_errors(self.directory):
             os.fsync(self._progress)
             write_atomically(self.directory / DONE, to_json(summary, indent=2))
             if self._mirror is not None and self._n_rows:
@@ -196,19 +211,19 @@ class RunLog:
 
     @property
     def finished(self) -> dict[str, Any] | None:
-        """The summary of a finished run, None for one that is not."""
-        with disk(self.directory):
+        """The summary in ``done.json``, or None if the run is not finished."""
+        with disk_errors(self.directory):
             return read_json(self.directory / DONE)
 
     @property
     def last_row(self) -> dict[str, Any] | None:
-        """The last row written, None where there is none."""
-        with disk(self.directory):
+        """The last row written, or None if there is none."""
+        with disk_errors(self.directory):
             rows = (self.directory / PROGRESS).read_bytes().splitlines()
         return json.loads(rows[-1]) if rows else None
 
     def close(self) -> None:
-        """Gives the directory back; safe to call twice."""
+        """Close the files and release the lock. It is safe to call this twice."""
         if self._mirror is not None:
             self._mirror.close()
         for descriptor in (self._progress, self._lock):
@@ -224,24 +239,9 @@ class RunLog:
     ) -> None:
         self.close()
 
-    def _end_of_rows(self, n_rows: int) -> int | None:
-        """Byte at which the first ``n_rows`` rows end; None when fewer are whole."""
-        end = 0
-        with (self.directory / PROGRESS).open("rb") as lines:
-            for iteration in range(n_rows):
-                line = lines.readline()
-                try:
-                    whole = line.endswith(b"\n") and json.loads(line)["iteration"] == iteration
-                except (ValueError, TypeError, KeyError):
-                    whole = False
-                if not whole:
-                    return None
-                end += len(line)
-        return end
 
-
-def _plain(value: Any) -> float | int | str | None:
-    """A Python number, string or None for ``value``, which may be an array or tensor of one element."""
+def _json_value(value: Any) -> float | int | str | None:
+    """Return ``value``, or the element of an array or tensor of one, as a Python number, string or None."""
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What the results of a run depend on beside its configuration, for ``run.json``."""
+"""What the results of a run depend on besides its configuration, for ``run.json``."""
 
 import os
 import platform
@@ -7,17 +7,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "ale-py", "cma", "trpo_cli")
+
 
 def run_info() -> dict[str, Any]:
-    """What the results depend on beside the configuration: versions, commit, processor and platform.
+    """Return versions, commit, processor and platform.
 
-    commit: of the source checkout the package is imported from, None for an installed wheel
-    dirty: whether code or configuration there differ from that commit
+    versions: of Python and of each of `PACKAGES`, by its name
+    commit: of the source checkout that the package is imported from, None for an installed wheel
+    dirty: True if the code or the configuration there differs from that commit
     """
-    packages = ("torch", "numpy", "mujoco", "gymnasium", "trpo_cli")
     commit, dirty = _commit(Path(__file__).resolve().parents[2])
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": commit,
         "dirty": dirty,
         "processor": _processor(),
@@ -29,12 +31,12 @@ def run_info() -> dict[str, Any]:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # trpo_cli itself, run from a bare checkout.
+    except PackageNotFoundError:  # trpo_cli itself, if it runs from a checkout that is not installed
         return None
 
 
 def _commit(root: Path) -> tuple[str | None, bool | None]:
-    # A wheel in a virtual environment inside some other repository has no commit of ours.
+    # A wheel may be installed inside some other repository, whose commit says nothing about our code.
     if not (root / ".git").exists():
         return None, None
     git = ["git", "-C", str(root)]

@@ -1,7 +1,6 @@
 """What an update consumes: M decision states with K actions tried at each, and the three estimators of Section 5.
 
-The surrogate is a mean over states, and so is the KL: a state counts once however many actions were tried there. Sums
-run over chunks of states and over workers; nothing is held for the whole batch but the batch itself.
+The surrogate is a mean over states, and so is the KL: a state counts once, however many actions were tried in it.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,19 +26,19 @@ class Paths:
 
 @dataclass(frozen=True)
 class Batch:
-    """This worker's decision states. The surrogate's value at θ_old is not zero unless the advantages' mean is."""
+    """This worker's decision states. Note: the surrogate at θ_old is the mean advantage, which need not be 0."""
 
     obs: NDArray[np.generic]  # [M, O]
     old: Tensor  # [M, P] distribution parameters of the policy that acted
     actions: Tensor  # [M, K, A]
-    advantages: Tensor  # [M, K], or Q-values: the estimators do not mind a constant a state
+    advantages: Tensor  # [M, K]; Q-values are fine too: a constant per state changes no estimator's gradient
     log_q: Tensor  # [M, K] log-probability of each action under the distribution it was drawn from
     estimator: str  # a key of ESTIMATORS
     n_states: int  # M summed over the workers
-    paths: Paths | None = None  # None for a vine, whose states come from no one episode
+    paths: Paths | None = None  # None for a vine, whose states come from many episodes
 
     def chunks(self, size: int) -> Iterator["Batch"]:
-        """The batch in pieces of at most ``size`` states; an accelerator takes more at a time."""
+        """The batch in pieces of at most ``size`` states; a GPU takes more at a time."""
         for s in chunks(len(self.old), at_a_time(size, self.old.device)):
             yield self.rows(s)
 
@@ -63,7 +62,7 @@ class Batch:
 
 
 def importance(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
-    """Σ_m of π_θ(a|s) / q(a|s) · A(s, a), averaged over the actions of a state: the objective of Eq. (14)."""
+    """Σ_m of π_θ(a|s) / q(a|s) · A(s, a), averaged over the actions tried in each state: the objective of Eq. (14)."""
     ratio = torch.exp(dist.log_prob(params[:, None], b.actions) - b.log_q)
     return (ratio * b.advantages).mean(1).sum()  # Eq. (14)
 
@@ -76,7 +75,7 @@ def all_actions(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
 def self_normalised(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
     """Σ_m of Σ_k w_k Q(s, a_k) / Σ_k w_k with w = π_θ / q: Eq. (16).
 
-    Paper: Eq. (16) divides by π_old, which is q where q = π_old; for any other q the weights need q itself.
+    Paper: Eq. (16) divides by π_old, which is q only if q = π_old; for any other q the weights need q itself.
     """
     weights = torch.softmax(dist.log_prob(params[:, None], b.actions) - b.log_q, 1)
     return (weights * b.advantages).sum()  # Eq. (16)

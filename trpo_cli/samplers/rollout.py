@@ -71,7 +71,7 @@ class Rollout:
     column: NDArray[np.intp]  # [M] place of its lane in the arrays below
     rewards: NDArray[np.float64]  # [T, n], zero after a lane's end
     lengths: NDArray[np.intp]  # [n] decisions of each lane
-    terminated: NDArray[np.bool_]  # [n] the task ended the lane: nothing is to be had beyond
+    terminated: NDArray[np.bool_]  # [n] the task ended the lane: no reward can follow
     truncated: NDArray[np.bool_]  # [n] cut by the simulator, or because the noise ran out; never both
     final_obs: NDArray[np.generic]  # [n, O] observation after the last step of each truncated lane
 
@@ -110,20 +110,19 @@ def rollout(
     n_steps, n = noise.shape[:2]
     numbers = np.arange(n) if lanes is None else np.arange(lanes.start, lanes.stop)
     running = np.arange(n)  # columns of the lanes that have not ended
-    rewards, lengths = np.zeros((n_steps, n)), np.zeros(n, np.intp)
-    terminated = np.zeros(n, bool)
-    kept: list[tuple[Any, ...]] = []  # rows of the packed arrays, in the order of PACKED
+    rewards, lengths, terminated = np.zeros((n_steps, n)), np.zeros(n, np.intp), np.zeros(n, bool)
+    decisions: list[tuple[Any, ...]] = []
     obs = _observe(sim, states)
     final_obs = np.zeros_like(obs)
     t = 0
     while t < n_steps and len(running):
         if t == 0 and first_actions is not None and keep == "rewards":
-            params, actions = None, first_actions
+            params, actions = None, first_actions  # nobody asks what the policy would have done
         else:
             params, actions = act(obs, numbers[running], noise[t] if len(running) == n else noise[t, running])
             actions = first_actions if t == 0 and first_actions is not None else actions
         if keep != "rewards":
-            kept.append((obs, params, actions, states, np.full(len(running), t), running))
+            decisions.append((obs, params, actions, states, np.full(len(running), t), running))
         step = sim.step(states, sim.action_space.controls(actions))
         states, rewards[t, running] = step.states, step.rewards
         t += 1
@@ -131,32 +130,29 @@ def rollout(
         if cut.any():
             lengths[running[cut]] = t
             terminated[running] = step.terminated
-            by_simulator = cut & ~step.terminated
-            if by_simulator.any():
-                final_obs[running[by_simulator]] = _observe(sim, states[by_simulator])
+            if (open_end := cut & ~step.terminated).any():
+                final_obs[running[open_end]] = _observe(sim, states[open_end])
             running, states = running[~cut], states[~cut]
         obs = _observe(sim, states)
     lengths[running] = t
     final_obs[running] = obs
-    if not np.abs(rewards[:t]).max(initial=0) < LARGEST_REWARD:  # false for NaN
-        raise RunError(
-            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be trained on"
-        )
-    if not kept:  # no lane, or nothing to keep: empty columns of the right widths
+    _require_finite(rewards[:t])
+    if not decisions:  # no lane, or nothing to keep: empty columns of the right widths
         nothing, empty = obs[:0], np.zeros(0, np.intp)
-        kept.append((nothing, *act(nothing, empty, noise[0, :0]), states[:0], empty, empty))
-    packed: dict[str, Any] = dict(zip(PACKED, (np.concatenate(c) for c in zip(*kept, strict=True)), strict=True))
-    if keep != "states":
-        packed["states"] = None
-    return Rollout(
-        lanes=numbers,
-        rewards=rewards[:t],
-        lengths=lengths,
-        terminated=terminated,
-        truncated=~terminated,
-        final_obs=final_obs,
-        **packed,
-    )
+        decisions.append((nothing, *act(nothing, empty, noise[0, :0]), states[:0], empty, empty))
+    packed = {name: np.concatenate(column) for name, column in zip(PACKED, zip(*decisions, strict=True), strict=True)}
+    by_lane = (numbers, lengths, terminated, ~terminated, final_obs)
+    columns: dict[str, Any] = packed | dict(zip(BY_LANE, by_lane, strict=True))
+    return Rollout(**columns | ({} if keep == "states" else {"states": None}), rewards=rewards[:t])
+
+
+def _require_finite(rewards: NDArray[np.float64]) -> None:
+    """RunError for a reward that cannot be added up."""
+    if not np.abs(rewards).max(initial=0) < LARGEST_REWARD:  # false for NaN
+        raise RunError(
+            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be trained "
+            "on"
+        )
 
 
 def _observe(sim: Simulator, states: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -40,7 +40,7 @@ class SinglePath:
         require(0 < self.scale < inf, "scale", self.scale, "a finite number > 0")
         require(self.baseline in ("time", "none"), "baseline", self.baseline, "time or none")
         if self.baseline == "time" and steps is None:
-            require(self.n_paths > 1, "n_paths", self.n_paths, "at least 2 where sampler.baseline=time")
+            require(self.n_paths > 1, "n_paths", self.n_paths, "at least 2 with sampler.baseline=time")
 
     @property
     def whole_paths(self) -> bool:
@@ -80,7 +80,7 @@ class SinglePath:
         return run_budget(task, actor, draw, budget, group, hint)
 
     def advantages(self, roll: Rollout, group: Group) -> NDArray[np.float64]:
-        """Reward-to-go less the time-dependent baseline, standardised: ``[M]``, one per decision of ``roll``.
+        """Reward-to-go minus the time-dependent baseline, standardised: ``[M]``, one per decision of ``roll``.
 
         Paper: Section 5.1 uses the bare returns; baseline and standardisation are the authors' code's.
         """
@@ -92,12 +92,12 @@ class SinglePath:
             return values
         raw = returns[roll.t, roll.column]
         n, total, size = group.sums(len(values), values.sum(), (raw**2).sum())
-        # The mean first: in the difference of two sums of squares, rounding alone would pass for a variance.
+        # Subtract the mean first: the difference of two sums of squares could be all rounding.
         variance = group.sums(((values - total / n) ** 2).sum())[0] / n
         return values / variance**0.5 if variance > ROUNDING * size / n else np.zeros_like(values)
 
     def _time_baseline(self, returns: NDArray[np.float64], roll: Rollout, group: Group) -> NDArray[np.float64]:
-        """Mean return of the paths alive at each time step ``[T]``; few paths left keep the last mean."""
+        """Mean return of the paths alive at each time step ``[T]``; with few paths left the last mean is kept."""
         n_steps = int(group.maximum(len(returns)))
         sums = np.zeros((2, n_steps))
         alive = np.arange(len(returns))[:, None] < roll.lengths

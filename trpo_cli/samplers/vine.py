@@ -183,12 +183,12 @@ class Vine:
         """The noise ``[T, m k, Z]`` of the branches of the states at ``places`` in the whole rollout set."""
         if self.common_random_numbers:
             noise = policy_noise(dist, draw, "branch_noise", places, self.branch_length)
-            return np.repeat(noise, k, axis=1)  # the same noise for the K branches of a state
+            return np.repeat(noise, k, axis=1)  # the K branches of each state share their noise
         lanes = range(places.start * k, places.stop * k)
         return policy_noise(dist, draw, "branch_noise", lanes, self.branch_length)
 
     def advantages(self, q_values: NDArray[np.float64], group: Group) -> NDArray[np.float64]:
-        """Q-values ``[m, K]`` less their mean over the actions of a state, in units of their typical spread."""
+        """Q-values ``[m, K]`` minus their mean over the actions of each state, in units of their typical spread."""
         advantages = q_values - q_values.mean(1, keepdims=True)
         if not self.standardise:
             return advantages

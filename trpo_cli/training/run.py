@@ -12,7 +12,7 @@ import torch
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Optimizer, Search
-from trpo_cli.parallel.devices import exact_convolutions, model
+from trpo_cli.parallel.devices import exact_convolutions, model, of_worker
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display
@@ -149,7 +149,8 @@ def _title(plan: Plan, group: Group) -> str:
 
 
 def _train(plan: Plan, state: TrainingState, group: Group, recorder: "_Recorder | None", asked: Asked) -> TrainingState:
-    return train(plan.algorithm, state.to(plan.device), plan.schedule, group, recorder, lambda: asked() != 0)
+    device = of_worker(plan.device, group.local_rank)
+    return train(plan.algorithm, state.to(device), plan.schedule, group, recorder, lambda: asked() != 0)
 
 
 class _Recorder:

@@ -1,4 +1,4 @@
-"""What stands behind a figure: command, commit, seeds, steps, wall time and machine of every curve."""
+"""Where the curves of a figure come from: command, commit, seeds, steps, wall time and machine of each."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from trpo_cli.reports.curves import STEPS, Curve
 from trpo_cli.reports.tables import count, markdown
 
-Info = Mapping[str, Any]  # of a part of a run
+Info = Mapping[str, Any]  # what run.json says about a part of a run
 
 HEADERS = ["task", "method", "command", "seeds", "iterations", "sim. steps a run", "hours a run", "commit", "machine"]
 
 
-def records(curves: Sequence[Curve]) -> str:
-    """Return a Markdown table with a line for each curve; the command is the first seed's, without its seed."""
+def provenance_table(curves: Sequence[Curve]) -> str:
+    """Return a Markdown table with one line per curve. Its command is that of the first seed, without the seed."""
     return markdown(HEADERS, [_line(curve) for curve in curves])
 
 
@@ -37,22 +37,22 @@ def _command(info: Info) -> str:
 
 
 def _commit(info: Info) -> str:
-    """The commit, with a plus where the code differed from it."""
+    """Return the commit, with a plus sign if the code differed from it."""
     return str(info.get("commit") or "unknown")[:10] + ("+" if info.get("dirty") else "")
 
 
 def _machine(info: Info) -> str:
-    return f"{info.get('processor', 'unknown')}, {workers(info)}"
+    return f"{info.get('processor', 'unknown')}, {describe_workers(info)}"
 
 
-def workers(info: Info) -> str:
-    """Return how many workers there were and, where it was not a processor, what computed their updates."""
+def describe_workers(info: Info) -> str:
+    """Return the number of workers, and the device of the updates if that was not the CPU."""
     device = info.get("device", "cpu")
     return f"{info.get('workers', '?')} workers" + ("" if device == "cpu" else f" and one {device}")
 
 
-def machines(found: Iterable[Curve]) -> str:
-    """Return what the runs of these curves ran on, each machine once."""
-    infos = [part.info for curve in found for run in curve.runs for part in run.parts]
-    kinds = {f"{i.get('processor', 'unknown')}, {i.get('cores', '?')} cores, {workers(i)}" for i in infos}
+def describe_machines(curves: Iterable[Curve]) -> str:
+    """Return the machines that the runs of these curves ran on, each once."""
+    infos = [part.info for curve in curves for run in curve.runs for part in run.parts]
+    kinds = {f"{i.get('processor', 'unknown')}, {i.get('cores', '?')} cores, {describe_workers(i)}" for i in infos}
     return "; ".join(sorted(kinds))

@@ -1,4 +1,4 @@
-"""What a report knows of a run: the files of its directory, ``…/<env>/<optimizer>-<sampler>/seed<seed>/``."""
+"""Reads runs from the files of their directories, ``…/<env>/<optimizer>-<sampler>/seed<seed>/``."""
 
 import json
 import re
@@ -16,13 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from trpo_cli.errors import ConfigError
 from trpo_cli.runs.settings import completed
 
-SEARCHES = ("cem", "cma")  # no sampler takes part in them
-GROUPS = ("env", "policy", "sampler", "optimizer")  # where settings act; ``task`` is where they come from
+SEARCHES = ("cem", "cma")  # they use no sampler
+GROUPS = ("env", "policy", "sampler", "optimizer")  # of the configuration, whose settings decide what is computed
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive rows of a run, and what ``run.json`` says of the machine, the code and the command behind them."""
+    """Consecutive rows of a run, and what ``run.json`` says about their machine, code and command."""
 
     rows: range
     info: dict[str, Any]
@@ -30,9 +30,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as far as it got, with at least one row.
+    """One run with at least one row, finished or not.
 
-    config: ``.hydra/config.yaml``, nested. info: ``run.json``. rows: ``progress.jsonl``, one an iteration.
+    config: ``.hydra/config.yaml``, nested. info: ``run.json``. rows: ``progress.jsonl``, one row per iteration.
     """
 
     directory: Path
@@ -63,77 +63,79 @@ class Run:
 
     @property
     def planned(self) -> int:
-        """How many iterations were asked for."""
+        """The number of iterations that were asked for."""
         return int(self.config["iterations"])
 
     @cached_property
     def parts(self) -> list[Part]:
-        """What computed which rows: one part, or several where the run was continued with something else."""
-        told = [{"iteration": 0, **self.info}, *self.info.get("continued", [])]
-        starts = [int(part["iteration"]) for part in told]
+        """The rows by what computed them: several parts if the run was continued with another machine or commit."""
+        entries = [{"iteration": 0, **self.info}, *self.info.get("continued", [])]
+        starts = [int(entry["iteration"]) for entry in entries]
         found: list[Part] = []
         info: dict[str, Any] = {}
-        for part, start, end in zip(told, starts, [*starts[1:], len(self.rows)], strict=True):
-            info = {**info, **part}
+        for entry, start, end in zip(entries, starts, [*starts[1:], len(self.rows)], strict=True):
+            info = {**info, **entry}
             if start < end <= len(self.rows):
                 found.append(Part(range(start, end), info))
         return found
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The settings that decide what is computed, flat: ``{"optimizer.kl_limit": 0.01, …}``."""
+        """The settings that decide what is computed: ``{"optimizer.kl_limit": 0.01, …}``."""
         return completed(flat({group: self.config.get(group) or {} for group in GROUPS}))
 
     def column(self, key: str) -> NDArray[np.float64]:
-        """Return the values of ``key`` `[n_rows]`; NaN where a row has none."""
+        """Return the values of ``key`` `[n_rows]`, NaN if a row has none."""
         return np.array([row[key] if row.get(key) is not None else np.nan for row in self.rows], dtype=np.float64)
 
 
 def find_runs(roots: Iterable[Path]) -> list[Run]:
-    """Return the runs in or under ``roots``, in the order of their directories; those without a row are left out.
+    """Return the runs in or under ``roots``, in the order of their directories. Runs without a row are left out.
 
-    Raises ConfigError where a root holds no run, or where a run cannot be read.
+    Raises ConfigError if a root holds no run, or if a run cannot be read.
     """
     found: dict[Path, Run] = {}
     for root in roots:
         if not root.is_dir():
-            raise ConfigError(f"{root} is not a directory; give run directories, or one above them")
+            raise ConfigError(f"{root} is not a directory; give run directories, or a directory above them")
         paths = sorted(root.absolute().rglob("progress.jsonl"))
         found |= {path: run for path in paths if (run := read_run(path.parent)) is not None}
         if not any(path in found for path in paths):
-            raise ConfigError(f"{root} holds no progress.jsonl with a row; give run directories, or one above them")
+            raise ConfigError(
+                f"{root} holds no progress.jsonl with a row; give run directories, or a directory above them"
+            )
     return [found[path] for path in sorted(found)]
 
 
 def read_run(directory: Path) -> Run | None:
-    """Return the run in ``directory``, None where it has no row yet; ConfigError where its files cannot be read."""
+    """Return the run in ``directory``, or None if it has no row yet. Raises ConfigError if a file cannot be read."""
     rows = _read_rows(directory / "progress.jsonl")
     if not rows:
         return None
     layout = re.fullmatch(r"(.+)-([^-]+)", directory.parent.name)
     if layout is None:
-        raise ConfigError(f"{directory} does not end in <env>/<optimizer>-<sampler>/seed<seed>, which names a run")
+        raise ConfigError(f"{directory} is not named <env>/<optimizer>-<sampler>/seed<seed>, as a run directory is")
     config_path = directory / ".hydra" / "config.yaml"
     try:
         config = OmegaConf.to_container(OmegaConf.load(config_path), resolve=True)
     except (OSError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"cannot read {config_path}: {_first_line(error)}") from error
     if not isinstance(config, dict) or not {"seed", "iterations"} <= config.keys():
-        raise ConfigError(f"{config_path} lacks seed and iterations; it is not the configuration of a run")
+        raise ConfigError(f"{config_path} is not the configuration of a run: it lacks seed or iterations")
     return Run(
         directory=directory,
         task=directory.parent.parent.name,
         optimizer=layout[1],
         sampler=layout[2],
         config={str(key): value for key, value in config.items()},
-        info=_read_json(directory / "run.json"),
+        info=read_json(directory / "run.json"),
         rows=rows,
         finished=(directory / "done.json").exists(),
     )
 
 
 def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested dict as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    """Return nested dictionaries as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -143,7 +145,7 @@ def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     lines = path.read_bytes().split(b"\n")
-    for i, line in enumerate(lines[:-1]):  # what follows the last newline is being written, or was cut off
+    for i, line in enumerate(lines[:-1]):  # after the last newline stands a row that is incomplete, if any
         try:
             rows.append(json.loads(line))
         except ValueError as error:
@@ -151,12 +153,12 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``. Raises ConfigError if there is none."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"cannot read {path}: {_first_line(error)}") from error
-    return dict(content)
 
 
 def _first_line(error: Exception) -> str:

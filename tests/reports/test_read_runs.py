@@ -1,0 +1,90 @@
+"""How a run is read from its directory, and what is said if it cannot be."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_directories import MakeRun, only
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.reports.read_runs import find_runs, flat
+
+
+def test_a_run_is_read_with_its_task_method_seed_and_rows(make_run: MakeRun):
+    directory = make_run("walker", "natural_gradient-single", seed=3, scores=[0.5, 0.75])
+    run = only(find_runs([directory.parents[4]]))
+    assert (run.task, run.method, run.seed, run.name, run.planned) == ("walker", "natural_gradient", 3, "fig4", 2)
+    assert run.finished
+    np.testing.assert_array_equal(run.column("collect/score"), [0.5, 0.75])
+    assert np.isnan(run.column("no such column")).all()
+
+
+@pytest.mark.parametrize(
+    ("directory", "method"),
+    [
+        ("trpo-single", "single_path"),
+        ("trpo-vine", "vine"),
+        ("max_kl-single", "max_kl"),
+        ("natural_gradient-vine", "natural_gradient_vine"),
+        ("cem-vine", "cem"),
+    ],
+)
+def test_methods_are_named_as_in_the_published_csv(make_run: MakeRun, directory: str, method: str):
+    assert only(find_runs([make_run(method=directory)])).method == method
+
+
+def test_a_row_cut_off_in_the_middle_is_not_a_row(make_run: MakeRun):
+    directory = make_run(scores=[1.0, 2.0], finished=False)
+    with (directory / "progress.jsonl").open("a") as file:
+        file.write('{"iteration": 2, "collect/sc')
+    run = only(find_runs([directory]))
+    assert len(run.rows) == 2 and not run.finished
+
+
+def test_a_run_given_twice_counts_once_and_one_without_rows_not_at_all(make_run: MakeRun):
+    directory = make_run(seed=0)
+    (make_run(seed=1) / "progress.jsonl").write_text("")
+    assert [run.seed for run in find_runs([directory, directory.parent])] == [0]
+
+
+def break_a_row(directory: Path) -> None:
+    (directory / "progress.jsonl").write_text('{"iteration": 0}\nnot json\n')
+
+
+def remove_the_config(directory: Path) -> None:
+    (directory / ".hydra" / "config.yaml").unlink()
+
+
+def empty_the_config(directory: Path) -> None:
+    (directory / ".hydra" / "config.yaml").write_text("a: 1\n")
+
+
+def break_the_description(directory: Path) -> None:
+    (directory / "run.json").write_text("{")
+
+
+def rename_the_method(directory: Path) -> None:
+    directory.parent.rename(directory.parent.with_name("trpo"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (break_a_row, r"progress\.jsonl line 2 is not JSON"),
+        (remove_the_config, r"cannot read .*config\.yaml"),
+        (empty_the_config, r"config\.yaml .*seed .*iterations"),
+        (break_the_description, r"cannot read .*run\.json"),
+        (rename_the_method, r"trpo/seed0 .*<env>/<optimizer>-<sampler>/seed<seed>"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_named(make_run: MakeRun, spoil: Callable[[Path], None], named: str):
+    directory = make_run()
+    root = directory.parents[4]
+    spoil(directory)
+    with pytest.raises(ConfigError, match=named):
+        find_runs([root])
+
+
+def test_settings_are_flattened_to_dotted_keys():
+    assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
