@@ -17,11 +17,14 @@ from benchmarks.tasks import SEED, Parts
 from benchmarks.tasks import parts as task_parts
 from benchmarks.updates import synthetic_batch
 from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
-from trpo_cli.optimizers.surrogate import surrogate_gradient
+from trpo_cli.optimizers.surrogate import surrogate_at, surrogate_gradient
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.conv import ConvPolicy
-from trpo_cli.samplers.episodes import run_paths
+from trpo_cli.policies.conv import ConvNetwork
+from trpo_cli.policies.network_policy import NetworkPolicy
+from trpo_cli.samplers.episodes import run_episodes
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Task
 
 EMULATOR, VECTOR = 0.6, 1.0  # targets, as fractions of the emulator's rate and of the vector environment's rate
 
@@ -120,18 +123,19 @@ def _vector_rate(game: str, size: AtariSize, n_threads: int, with_policy: bool) 
 class PlainNetwork(nn.Module):
     """The policy as one would write it in torch."""
 
-    def __init__(self, policy: ConvPolicy, theta: Tensor) -> None:
+    def __init__(self, policy: NetworkPolicy, theta: Tensor) -> None:
         super().__init__()
-        self.policy = policy
-        pieces = theta.split(policy._lengths)
+        assert isinstance(policy.network, ConvNetwork)
+        self.network = policy.network
+        pieces = theta.split(self.network._lengths)
         self.pieces = nn.ParameterList(
-            nn.Parameter(piece.view(shape).clone()) for piece, shape in zip(pieces, policy._shapes, strict=True)
+            nn.Parameter(piece.view(shape).clone()) for piece, shape in zip(pieces, self.network._shapes, strict=True)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels.float() - 128) / 128
         for i, (w, b) in enumerate(zip(self.pieces[::2], self.pieces[1::2], strict=True)):
-            x = nn.functional.conv2d(x, w, b, self.policy.stride) if w.dim() == 4 else x.flatten(1) @ w + b
+            x = nn.functional.conv2d(x, w, b, self.network.stride) if w.dim() == 4 else x.flatten(1) @ w + b
             x = x if 2 * i + 2 == len(self.pieces) else torch.tanh(x)
         return x
 
@@ -141,10 +145,11 @@ def derivatives(n_states: int, repeats: int) -> list[Row]:
 
     def task(group: Group) -> list[tuple[float, ...]]:
         p, rng = parts("pong"), np.random.default_rng(0)
-        roll = run_paths(p.sim, p.policy, p.theta, SEED, 0, range(8), n_states // 8)
+        roll = run_episodes(Task(p.sim, n_states // 8), PolicyActor(p.policy, p.theta), Draw(SEED), range(8))
         obs = roll.obs[rng.integers(len(roll.obs), size=n_states)]
         batch = synthetic_batch(p.policy, p.theta, obs)
-        product = fisher_matrix(p.policy, p.theta, batch, 1.0, rng, group, analytic_metric).product
+        at = surrogate_at(p.policy, p.theta, batch, group)
+        product = fisher_matrix(at, 1.0, Draw(SEED), analytic_metric).product
         plain, direction = PlainNetwork(p.policy, p.theta), torch.randn(p.policy.n_parameters)
 
         def autograd() -> None:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def iterate(overrides: Sequence[str], n_workers: int, n: int, surviving: bool = 
         algorithm = parts(*overrides, surviving=surviving).algorithm
         state, timings = algorithm.initial(), []
         for i in range(n + 1):
-            state, row = algorithm.iterate(state, i, group)
+            state, row = algorithm.iterate(replace(state, iteration=i), group)
             times = (float(row[f"time/{part}_s"]) for part in ("collect", "update"))
             timings.append(Timing(int(row["collect/sim_steps"]), *times))
         return timings[1:]

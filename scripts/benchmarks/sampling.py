@@ -12,7 +12,10 @@ from mujoco.rollout import Rollout
 from benchmarks.measure import Row, in_turns, on_cores, pairs, seconds, seconds_of_all
 from benchmarks.tasks import SEED, Parts, parts
 from trpo_cli.parallel.group import Group
-from trpo_cli.samplers.episodes import run_paths
+from trpo_cli.samplers.episodes import run_episodes
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Task
 
 ALL_CORES, ONE_CORE = 0.9, 0.85  # targets, as fractions of the open-loop rate
 OPEN_LOOP_STEPS = 20  # control steps of the physics alone, from each of the visited states
@@ -37,7 +40,7 @@ def sampler_rate(env: str, size: SamplerSize, n_workers: int) -> list[Row]:
     def task(group: Group) -> tuple[list[tuple[float, ...]], float]:
         p = parts(f"env={env}", surviving=size.surviving)
         rounds = in_turns(size.repeats, own_sampler(p, size.lanes, size.step_limit, group), _open_loop(p, size, group))
-        roll = run_paths(p.sim, p.policy, p.theta, SEED, 0, range(size.lanes), size.step_limit)
+        roll = run_episodes(Task(p.sim, size.step_limit), PolicyActor(p.policy, p.theta), Draw(SEED), range(size.lanes))
         return rounds, roll.n_steps / len(roll.rewards)
 
     rounds, alive = on_cores(n_workers, task)
@@ -74,13 +77,13 @@ def against_gymnasium(env: str, gym_id: str, size: SamplerSize, n_workers: int) 
 def own_sampler(p: Parts, lanes: int, step_limit: int, group: Group) -> Callable[[], float]:
     """Return a function that measures steps/s of one batch, with ``lanes`` per worker. Each call is a new iteration."""
     n_paths = lanes * group.size
-    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, step_limit=step_limit)
+    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None)
     iteration, steps = 0, 0.0
 
     def collect() -> None:
         nonlocal iteration, steps
         iteration += 1
-        _, stats = sampler(p.sim, p.policy, p.theta, SEED, iteration, group)
+        _, stats = sampler(Task(p.sim, step_limit), p.policy, p.theta, Draw(SEED, iteration), group)
         steps = stats["collect/sim_steps"]
 
     def rate() -> float:
@@ -94,7 +97,8 @@ def _open_loop(p: Parts, size: SamplerSize, group: Group) -> Callable[[], float]
     """Measure the limit: MuJoCo alone, in one call, from states and with controls of the policy's own rollout."""
     path = Path(gymnasium.__file__).parent / "envs/mujoco/assets" / p.sim.model
     model = mujoco.MjModel.from_xml_path(str(path))
-    roll = run_paths(p.sim, p.policy, p.theta, SEED, 0, range(size.lanes), size.step_limit, keep_states=True)
+    task, actor = Task(p.sim, size.step_limit), PolicyActor(p.policy, p.theta)
+    roll = run_episodes(task, actor, Draw(SEED), range(size.lanes), keep="states")
     assert roll.states is not None
     rng = np.random.default_rng(group.rank)
     chosen = rng.integers(len(roll.states), size=size.open_loop_lanes)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from trpo_cli.config.build import build
 from trpo_cli.config.schema import conf_dir, register_schema
-from trpo_cli.samplers.input_range import input_map
-from trpo_cli.samplers.randomness import generator
+from trpo_cli.samplers.input_range import measure_input_map
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.single_path import SinglePath
+from trpo_cli.sims.base import Task
 from trpo_cli.training.algorithms import PolicyUpdate
 
 SEED = 0
@@ -41,7 +42,8 @@ def parts(*overrides: str, surviving: bool = False) -> Parts:
     sim, mlp, sampler, optimizer = (build(cfg[group], group) for group in ("env", "policy", "sampler", "optimizer"))
     if surviving:
         sim = replace(sim, healthy_height=ANYTHING, healthy_angle=ANYTHING, healthy_state=ANYTHING)
-    unscaled = mlp.build(sim.obs_shape, sim.action_space)
-    policy = replace(unscaled, input_map=input_map(mlp, sim, unscaled, SEED, cfg.step_limit))
-    theta = policy.initial(generator(SEED, "initial_policy"))
-    return Parts(sim, policy, theta, sampler, PolicyUpdate(sim, policy, sampler, optimizer, SEED))
+    task, policy, draw = Task(sim, cfg.step_limit), mlp.build(sim.obs_shape, sim.action_space), Draw(SEED)
+    if policy.input_scale == "percentile":
+        policy = replace(policy.with_input_map(measure_input_map(task, policy, draw)), input_scale="fixed")
+    theta = policy.initial(draw.generator("initial_policy"))
+    return Parts(sim, policy, theta, sampler, PolicyUpdate(task, policy, sampler, optimizer, SEED))

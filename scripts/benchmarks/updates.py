@@ -17,12 +17,14 @@ from torch.distributions import Normal, kl_divergence
 from benchmarks.measure import Pair, Row, in_turns, on_cores, pairs, seconds
 from benchmarks.tasks import parts
 from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
-from trpo_cli.optimizers.surrogate import surrogate_gradient
+from trpo_cli.optimizers.surrogate import surrogate_at, surrogate_gradient
 from trpo_cli.optimizers.trust_region import TrustRegion
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy, chunks
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.mlp import MlpNetwork
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 PRODUCT, DOUBLE_BACKPROP = 0.6, 4.0  # targets: a product's share of a gradient's cost, and times faster than the peer
 GIB = 2**30
@@ -42,13 +44,14 @@ class UpdateSize:
 class PlainNetwork(nn.Module):
     """The policy as one would write it in torch, the peer of our own derivatives."""
 
-    def __init__(self, policy: MlpPolicy, theta: Tensor) -> None:
+    def __init__(self, policy: NetworkPolicy, theta: Tensor) -> None:
         super().__init__()
         modules: list[nn.Module] = []
-        for w, b in policy._layers(theta):
+        network = network_of(policy)
+        for w, b in network.layers(theta[: network.n_parameters]):
             layer = nn.Linear(*w.shape)
             layer.weight.data, layer.bias.data = w.T.clone(), b[0].clone()
-            modules += [layer, MODULES[policy.nonlinearity]()]
+            modules += [layer, MODULES[network.nonlinearity]()]
         self.mean = nn.Sequential(*modules[:-1])
         self.log_std = nn.Parameter(theta[-policy.dist.action_size :].clone())
 
@@ -56,9 +59,15 @@ class PlainNetwork(nn.Module):
         return Normal(self.mean(obs), self.log_std.exp())
 
 
-def scaled_states(policy: MlpPolicy, n_states: int) -> NDArray[np.float32]:
+def network_of(policy: NetworkPolicy) -> MlpNetwork:
+    """The fully connected network of a policy."""
+    assert isinstance(policy.network, MlpNetwork)
+    return policy.network
+
+
+def scaled_states(policy: NetworkPolicy, n_states: int) -> NDArray[np.float32]:
     """Observations ``[n_states, O]`` drawn from N(0, 1)."""
-    return np.random.default_rng(0).standard_normal((n_states, policy.sizes[0]), dtype=np.float32)
+    return np.random.default_rng(0).standard_normal((n_states, network_of(policy).sizes[0]), dtype=np.float32)
 
 
 def synthetic_batch(policy: Policy, theta: Tensor, obs: NDArray[np.generic]) -> Batch:
@@ -74,7 +83,7 @@ def synthetic_batch(policy: Policy, theta: Tensor, obs: NDArray[np.generic]) -> 
     return Batch(obs, old, actions[:, None], advantages, log_q, "importance", n_states)
 
 
-def policy_of(env: str) -> tuple[MlpPolicy, Tensor, TrustRegion]:
+def policy_of(env: str) -> tuple[NetworkPolicy, Tensor, TrustRegion]:
     """Return the task's network with the identity as its input map, a new θ, and TRPO with the task's settings."""
     p = parts(f"env={env}", "policy.input_scale=none")
     assert isinstance(p.algorithm.optimizer, TrustRegion)
@@ -84,8 +93,9 @@ def policy_of(env: str) -> tuple[MlpPolicy, Tensor, TrustRegion]:
 def derivatives(env: str, size: UpdateSize) -> list[Row]:
     """Measure product, gradient and step of the task's network on one core, and plain autograd on the same states."""
     policy, theta, trpo = policy_of(env)
-    hidden = "-".join(str(n) for n in policy.sizes[1:-1])
-    label = f"{hidden} {policy.nonlinearity}, {size.n_states // 1000} K states"
+    network = network_of(policy)
+    hidden = "-".join(str(n) for n in network.sizes[1:-1])
+    label = f"{hidden} {network.nonlinearity}, {size.n_states // 1000} K states"
     rounds = on_cores(1, lambda group: _derivatives(policy, theta, trpo, size, group))
 
     def row(name: str, column: int, peer: int = 0, at_most: float | None = None) -> Row:
@@ -109,15 +119,15 @@ PEERS = ("one plain autograd gradient", "double backprop of the KL")
 
 
 def _derivatives(
-    policy: MlpPolicy, theta: Tensor, trpo: TrustRegion, size: UpdateSize, group: Group
+    policy: NetworkPolicy, theta: Tensor, trpo: TrustRegion, size: UpdateSize, group: Group
 ) -> list[tuple[float, ...]]:
     """Return seconds: plain gradient, double backprop, our product, linearisation, gradient, steps at 0.1 and at 1."""
     batch, network = synthetic_batch(policy, theta, scaled_states(policy, size.n_states)), PlainNetwork(policy, theta)
     v = torch.from_numpy(np.random.default_rng(1).standard_normal(policy.n_parameters)).to(theta)
+    at = surrogate_at(policy, theta, batch, group)
 
     def linearise() -> Callable[[Tensor], Tensor]:
-        rng = np.random.default_rng(0)
-        return fisher_matrix(policy, theta, batch, 1.0, rng, group, analytic_metric).product
+        return fisher_matrix(at, 1.0, Draw(0), analytic_metric).product
 
     def product() -> float:
         multiply = linearise()
@@ -126,7 +136,7 @@ def _derivatives(
 
     def step(fraction: float) -> float:
         optimizer = replace(trpo, fisher_fraction=fraction)
-        return seconds(lambda: optimizer(policy, theta, batch, np.random.default_rng(0), group))
+        return seconds(lambda: optimizer(policy, theta, batch, Draw(0), group))
 
     def double_backprop() -> float:
         return seconds(lambda: plain_product(network, batch, v)) if size.double_backprop else 0.0
@@ -185,7 +195,7 @@ def report_memory(env: str, n_states: int, fraction: float) -> None:
     policy, theta, trpo = policy_of(env)
     batch = synthetic_batch(policy, theta, scaled_states(policy, n_states))
     before = _resident("VmRSS")
-    replace(trpo, fisher_fraction=fraction)(policy, theta, batch, np.random.default_rng(0), Group())
+    replace(trpo, fisher_fraction=fraction)(policy, theta, batch, Draw(0), Group())
     print(json.dumps((_resident("VmHWM") - before) / GIB))
 
 

@@ -46,7 +46,7 @@ def test_the_nearest_option_is_proposed(word: str, near: str):
         (["sampler=vine", "sampler.n_trunk=3"], "sampler.n_trunk does not exist; did you mean sampler.n_trunks?"),
         (["envs=hopper"], "envs does not exist; did you mean env?"),
         (["xyz=3"], "xyz does not exist; see trpo-train --help"),
-        (["task.step_limit=3"], "task.step_limit does not exist; did you mean step_limit?"),
+        (["step_limit=3"], "task.step_limit does not exist; did you mean step_limit?"),
         (["task.gamma=3"], "task.gamma does not exist; did you mean sampler.gamma?"),
         (["kl_limit=3"], "kl_limit does not exist; did you mean optimizer.kl_limit?"),
         (["env=hopper", "env.frame_skp=3"], "env.frame_skp does not exist; did you mean env.frame_skip?"),

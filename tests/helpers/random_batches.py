@@ -1,8 +1,9 @@
-"""Random batches of small policies, and the same update in two workers, for the tests of the optimizers."""
+"""Random batches of small policies, and the same computation in several workers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from toy_sims import mlp
 
 from trpo_cli.parallel import processes
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch, Paths
 from trpo_cli.sims.base import Continuous, Discrete
 
@@ -35,7 +36,7 @@ SPACES = {
 
 def draw(
     kind: str, m: int, k: int = 1, seed: int = 0, hidden_sizes: tuple[int, ...] = ()
-) -> tuple[MlpPolicy, Tensor, Batch]:
+) -> tuple[NetworkPolicy, Tensor, Batch]:
     """A policy, its θ_old, and ``m`` states with ``k`` actions of it each; episodes of 5 states where ``k`` is 1."""
     rng = np.random.default_rng(seed)
     policy = mlp(SPACES[kind], hidden_sizes)  # type: ignore[arg-type]
@@ -68,19 +69,20 @@ def share_of(batch: Batch, group: Group) -> Batch:
     return replace(part, paths=paths)
 
 
-def in_two_workers(body: Callable[[Group], Any], folder: Path) -> list[Any]:
-    """What ``body`` returns in each of two worker processes."""
+def in_workers(size: int, body: Callable[[Group], Any]) -> list[Any]:
+    """What ``body`` returns in each of ``size`` worker processes."""
+    with TemporaryDirectory() as folder:
 
-    def keep(group: Group) -> int:
-        torch.set_num_threads(1)
-        torch.save(body(group), folder / f"{group.rank}.pt")
-        return 0
+        def keep(group: Group) -> int:
+            torch.set_num_threads(1)
+            torch.save(body(group), Path(folder, f"{group.rank}.pt"))
+            return 0
 
-    assert processes.run(2, keep) == 0
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+        assert processes.run(size, keep) == 0
+        return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(size)]
 
 
-def dense_fisher(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
+def dense_fisher(policy: NetworkPolicy, theta: Tensor, batch: Batch) -> Tensor:
     """The Hessian of KL(old ‖ new) at θ_old of every state ``[M, D, D]``, by differentiating twice."""
 
     def hessian(row: int) -> Tensor:
@@ -92,7 +94,7 @@ def dense_fisher(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
     return torch.stack([hessian(row) for row in range(len(batch.old))])
 
 
-def dense_gradient(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
+def dense_gradient(policy: NetworkPolicy, theta: Tensor, batch: Batch) -> Tensor:
     """The gradient of Eq. (14) at ``theta``."""
 
     def objective(p: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from trpo_cli.config.build import build
 from trpo_cli.config.schema import conf_dir
 from trpo_cli.optimizers.trust_region import TrustRegion
-from trpo_cli.policies.mlp import Mlp, MlpPolicy
+from trpo_cli.policies.mlp import Mlp
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.rollout import Rollout
 from trpo_cli.samplers.single_path import SinglePath
 from trpo_cli.samplers.vine import Vine
@@ -105,41 +106,55 @@ class Echo:
         return Step(states - (1, 0), actions[:, 0].copy(), states[:, 0] <= 1)
 
 
-def mlp(sim: Simulator, hidden_sizes: tuple[int, ...] = (), nonlinearity: str = "tanh", **changes: Any) -> MlpPolicy:
+def mlp(
+    sim: Simulator, hidden_sizes: tuple[int, ...] = (), nonlinearity: str = "tanh", **changes: Any
+) -> NetworkPolicy:
     """A policy in double precision for ``sim``, its other numbers as shipped."""
     numbers = {"precision": "float64", "input_scale": "none", "input_clip": float("inf")} | changes
-    config = _shipped("policy/mlp", hidden_sizes=list(hidden_sizes), nonlinearity=nonlinearity, **numbers)
+    config = shipped("policy/mlp", hidden_sizes=list(hidden_sizes), nonlinearity=nonlinearity, **numbers)
     assert isinstance(config, Mlp)
     return config.build(sim.obs_shape, sim.action_space)
 
 
 def trpo(**changes: Any) -> TrustRegion:
-    return _shipped("optimizer/trpo", **{"fisher_fraction": 1.0, "fisher_min_states": 0, **changes})
+    return shipped("optimizer/trpo", **{"fisher_fraction": 1.0, "fisher_min_states": 0, **changes})
 
 
 def single(**changes: Any) -> SinglePath:
-    numbers = {"gamma": 0.9, "step_limit": 20, "n_paths": 16, "steps_per_iteration": None}
-    return _shipped("sampler/single", **{**numbers, **changes})
+    numbers = {"gamma": 0.9, "n_paths": 16, "steps_per_iteration": None}
+    return shipped("sampler/single", **{**numbers, **changes})
 
 
 def vine(**changes: Any) -> Vine:
-    numbers = {"gamma": 0.9, "step_limit": 20, "n_trunks": 8, "n_states": 12, "n_actions": 3, "branch_length": 5}
+    numbers = {"gamma": 0.9, "n_trunks": 8, "n_states": 12, "n_actions": 3, "branch_length": 5}
     budgets = {"trunk_steps": None, "steps_per_iteration": None, "proposal": "policy"}
-    return _shipped("sampler/vine", **{**numbers, **budgets, **changes})
+    return shipped("sampler/vine", **{**numbers, **budgets, **changes})
 
 
 def cartpole() -> CartPole:
     return build(OmegaConf.load(conf_dir() / "env/cartpole.yaml").env, "env")
 
 
-def _shipped(name: str, **numbers: Any) -> Any:
+def shipped(name: str, **numbers: Any) -> Any:
     node = OmegaConf.merge(OmegaConf.load(conf_dir() / f"{name}.yaml"), numbers)
     return build(node, name.partition("/")[0])
 
 
 def scripted(rewards: Array, lengths: Array) -> Rollout:
     """A rollout with these rewards `[T, n]` and lengths `[n]`; state, observation and action tell time and lane."""
-    t, lane = np.nonzero(np.arange(len(rewards))[:, None] < lengths)
-    place = np.stack([t, lane], 1).astype(float)
-    n = rewards.shape[1]
-    return Rollout(n, place, place, place, place, t, lane, rewards, np.asarray(lengths), np.ones(n, bool))
+    t, column = np.nonzero(np.arange(len(rewards))[:, None] < lengths)
+    place, n = np.stack([t, column], 1).astype(float), rewards.shape[1]
+    return Rollout(
+        lanes=np.arange(n),
+        obs=place,
+        params=place,
+        actions=place,
+        states=place,
+        t=t,
+        column=column,
+        rewards=rewards,
+        lengths=np.asarray(lengths),
+        terminated=np.ones(n, bool),
+        truncated=np.zeros(n, bool),
+        final_obs=np.zeros((n, 2)),
+    )

@@ -1,25 +1,25 @@
 """Laws of the empirical Fisher matrix of Figure 4: the covariance of ∇ log π, never formed."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from random_batches import KINDS, dense_gradient, draw, in_two_workers, share_of
+from random_batches import KINDS, dense_gradient, draw, in_workers, share_of
 from torch import Tensor
 from toy_sims import trpo
 
 from trpo_cli.optimizers.base import Updated
 from trpo_cli.optimizers.fisher import METRICS, fisher_matrix
+from trpo_cli.optimizers.surrogate import surrogate_at
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 WORLD = Group()
 EITHER = pytest.mark.parametrize("kind", KINDS)
 
 
-def scores(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
+def scores(policy: NetworkPolicy, theta: Tensor, batch: Batch) -> Tensor:
     """∇ log π of every state and action ``[M, K, D]``, one after the other."""
     m, k = batch.actions.shape[:2]
     found = torch.empty(m, k, len(theta), dtype=torch.float64)
@@ -33,15 +33,15 @@ def scores(policy: MlpPolicy, theta: Tensor, batch: Batch) -> Tensor:
     return found
 
 
-def product(drawn: tuple[MlpPolicy, Tensor, Batch], v: Tensor, group: Group = WORLD) -> Tensor:
+def product(drawn: tuple[NetworkPolicy, Tensor, Batch], v: Tensor, group: Group = WORLD) -> Tensor:
     policy, theta, batch = drawn
-    matrix = fisher_matrix(policy, theta, batch, 1.0, np.random.default_rng(0), group, METRICS["empirical"])
+    matrix = fisher_matrix(surrogate_at(policy, theta, batch, group), 1.0, Draw(0), METRICS["empirical"])
     return matrix.product(v)
 
 
-def update(drawn: tuple[MlpPolicy, Tensor, Batch], group: Group = WORLD, **changes: object) -> Updated:
+def update(drawn: tuple[NetworkPolicy, Tensor, Batch], group: Group = WORLD, **changes: object) -> Updated:
     policy, theta, batch = drawn
-    return trpo(fisher="empirical", **changes)(policy, theta, batch, np.random.default_rng(0), group)
+    return trpo(fisher="empirical", **changes)(policy, theta, batch, Draw(0), group)
 
 
 @EITHER
@@ -53,9 +53,9 @@ def test_the_product_is_with_the_second_moment_of_the_gradients_of_log_pi(kind: 
         torch.testing.assert_close(product(drawn, v), each.T @ (each @ v) / len(each))
 
 
-def explicit(drawn: tuple[MlpPolicy, Tensor, Batch], metric: str) -> Tensor:
+def explicit(drawn: tuple[NetworkPolicy, Tensor, Batch], metric: str) -> Tensor:
     policy, theta, batch = drawn
-    matrix = fisher_matrix(policy, theta, batch, 1.0, np.random.default_rng(0), WORLD, METRICS[metric])
+    matrix = fisher_matrix(surrogate_at(policy, theta, batch, WORLD), 1.0, Draw(0), METRICS[metric])
     return torch.stack([matrix.product(e) for e in torch.eye(len(theta)).double()])
 
 
@@ -83,7 +83,7 @@ def test_the_step_keeps_the_constraint_and_solves_with_the_empirical_matrix(kind
 
 def test_the_analytic_matrix_takes_another_step():
     policy, theta, batch = drawn = draw("gaussian", 60)
-    analytic = trpo()(policy, theta, batch, np.random.default_rng(0), WORLD).theta
+    analytic = trpo()(policy, theta, batch, Draw(0), WORLD).theta
     assert float((update(drawn).theta - analytic).norm()) > 0.01 * float((analytic - theta).norm())
 
 
@@ -93,7 +93,7 @@ def test_a_policy_whose_dense_matrix_would_fill_gigabytes_is_updated():
     assert update(drawn).stats["update/accepted"]
 
 
-def test_two_workers_step_as_one_does(tmp_path: Path):
+def test_two_workers_step_as_one_does():
     policy, theta, batch = draw("gaussian", 40, hidden_sizes=(4,))
     v = torch.linspace(-1, 1, len(theta)).double()
 
@@ -102,5 +102,5 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
         return product(part, v, group), update(part, group).theta
 
     alone = both(WORLD)
-    for other in in_two_workers(both, tmp_path):
+    for other in in_workers(2, both):
         torch.testing.assert_close(other, alone, rtol=1e-7, atol=1e-10)

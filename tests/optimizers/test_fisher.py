@@ -7,35 +7,38 @@ from math import ceil
 import numpy as np
 import pytest
 import torch
-import trpo_cli.batch as batch_module
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from toy_sims import Chain, Echo, mlp
 
-from trpo_cli.optimizers.fisher import FisherMatrix, analytic_metric, empirical_metric, fisher_matrix, natural_direction
+import trpo_cli.samplers.batch as batch_module
+from trpo_cli.optimizers.fisher import FisherMatrix, analytic_metric, empirical_metric, fisher_matrix
+from trpo_cli.optimizers.natural_direction import NaturalDirection
+from trpo_cli.optimizers.surrogate import surrogate_at
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import chunks
 from trpo_cli.policies.distributions import DiagonalGaussian
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 WORLD, M = Group(), 23
 KINDS = pytest.mark.parametrize("kind", ["gaussian", "categorical"])
 
 
-def draw(kind: str, k: int = 1, m: int = M) -> tuple[MlpPolicy, Tensor, Batch]:
+def draw(kind: str, k: int = 1, m: int = M) -> tuple[NetworkPolicy, Tensor, Batch]:
     """A policy with one hidden layer, its θ, and a batch of ``m`` states with ``k`` actions each."""
     rng = np.random.default_rng(0)
     policy = mlp(Echo() if kind == "gaussian" else Chain(), (4,))
     theta = torch.from_numpy(0.5 * rng.standard_normal(policy.n_parameters))
-    obs, dist = rng.standard_normal((m, policy.sizes[0])), policy.dist
+    obs, dist = rng.standard_normal((m, policy.network.sizes[0])), policy.dist
     old = policy.params(theta, policy.tensor(obs))
     actions = dist.sample(old[:, None], torch.from_numpy(dist.draw_noise(rng, (m, k))).double())
     log_q = dist.log_prob(old[:, None], actions)
     return policy, theta, Batch(obs, old, actions, torch.zeros(m, k).double(), log_q, "importance", m)
 
 
-def mean_kl(policy: MlpPolicy, theta: Tensor, obs: np.ndarray) -> Callable[[Tensor], Tensor]:
+def mean_kl(policy: NetworkPolicy, theta: Tensor, obs: np.ndarray) -> Callable[[Tensor], Tensor]:
     """Mean KL(θ ‖ ·) by torch's own distributions."""
 
     def distribution(p: Tensor) -> torch.distributions.Distribution:
@@ -51,10 +54,12 @@ def explicit(matrix: FisherMatrix, n: int) -> Tensor:
     return torch.stack([matrix.product(v) for v in torch.eye(n).double()], 1)
 
 
-def built(kind: str, fraction: float = 1.0, seed: int = 0, m: int = M) -> tuple[FisherMatrix, MlpPolicy, Tensor, Batch]:
+def built(
+    kind: str, fraction: float = 1.0, seed: int = 0, m: int = M
+) -> tuple[FisherMatrix, NetworkPolicy, Tensor, Batch]:
     policy, theta, b = draw(kind, m=m)
-    rng = np.random.default_rng(seed)
-    return fisher_matrix(policy, theta, b, fraction, rng, WORLD, analytic_metric), policy, theta, b
+    at = surrogate_at(policy, theta, b, WORLD)
+    return fisher_matrix(at, fraction, Draw(seed), analytic_metric), policy, theta, b
 
 
 @KINDS
@@ -86,7 +91,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_fraction_takes_that_many_states_at_random_each_once(seed: int):
     matrix, policy, theta, b = built("gaussian", fraction=0.25, seed=seed)
-    rows = np.sort(np.random.default_rng(seed).permutation(M)[: ceil(M / 4)])
+    rows = np.sort(Draw(seed).generator("fisher_sample").permutation(M)[: ceil(M / 4)])
     assert matrix.n_states == len(set(rows)) == ceil(M / 4)
     hessian = torch.autograd.functional.hessian(mean_kl(policy, theta, b.obs[rows]), theta)
     torch.testing.assert_close(explicit(matrix, len(theta)), hessian, atol=1e-9, rtol=1e-9)
@@ -108,7 +113,7 @@ def test_the_smallest_fraction_is_one_state():
 @KINDS
 def test_the_empirical_metric_is_the_covariance_of_the_gradients_of_log_pi(kind: str):
     policy, theta, b = draw(kind, k=3)
-    matrix = fisher_matrix(policy, theta, b, 1.0, np.random.default_rng(0), WORLD, empirical_metric)
+    matrix = fisher_matrix(surrogate_at(policy, theta, b, WORLD), 1.0, Draw(0), empirical_metric)
 
     def log_prob(p: Tensor) -> Tensor:
         return policy.dist.log_prob(policy.params(p, policy.tensor(b.obs))[:, None], b.actions).flatten()
@@ -121,7 +126,7 @@ def test_the_empirical_metric_is_the_covariance_of_the_gradients_of_log_pi(kind:
 def test_with_many_samples_the_empirical_matrix_is_the_analytic_one(kind: str):
     policy, theta, b = draw(kind, k=4000, m=2)
     empirical, analytic = (
-        explicit(fisher_matrix(policy, theta, b, 1.0, np.random.default_rng(0), WORLD, metric), len(theta))
+        explicit(fisher_matrix(surrogate_at(policy, theta, b, WORLD), 1.0, Draw(0), metric), len(theta))
         for metric in (empirical_metric, analytic_metric)
     )
     assert (empirical - analytic).norm() < 0.1 * analytic.norm()
@@ -129,18 +134,20 @@ def test_with_many_samples_the_empirical_matrix_is_the_analytic_one(kind: str):
 
 @KINDS
 def test_the_direction_solves_the_damped_system(kind: str):
-    matrix, _, theta, _ = built(kind)
+    matrix, policy, theta, b = built(kind)
     gradient, damping = torch.from_numpy(np.random.default_rng(5).standard_normal(len(theta))), 0.1
-    found = natural_direction(matrix, gradient, 100, damping)
+    at = replace(surrogate_at(policy, theta, b, WORLD), gradient=gradient)
+    found, early = (NaturalDirection(k, damping, "identity", 1.0, 0)(at, Draw(0)) for k in (100, 3))
     damped = explicit(matrix, len(theta)).numpy() + damping * np.eye(len(theta))
-    np.testing.assert_allclose(found.x, np.linalg.solve(damped, gradient), rtol=1e-3, atol=1e-4)
-    assert natural_direction(matrix, gradient, 3, damping).iterations == 3
+    np.testing.assert_allclose(found.s, np.linalg.solve(damped, gradient), rtol=1e-3, atol=1e-4)
+    assert early.solution.iterations == early.stats["update/cg_iterations"] == 3
+    assert early.stats["update/cg_residual"] == early.solution.residual > found.solution.residual
 
 
 def test_the_matrix_belongs_to_theta_whatever_policy_drew_the_batch():
     policy, theta, b = draw("gaussian")
     other = replace(b, old=b.old + 0.3)
     one, same = (
-        fisher_matrix(policy, theta, x, 1.0, np.random.default_rng(0), WORLD, analytic_metric) for x in (b, other)
+        fisher_matrix(surrogate_at(policy, theta, x, WORLD), 1.0, Draw(0), analytic_metric) for x in (b, other)
     )
     torch.testing.assert_close(explicit(one, len(theta)), explicit(same, len(theta)))

@@ -2,23 +2,24 @@
 
 from dataclasses import replace
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_two_workers, share_of
+from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_workers, share_of
 from torch import Tensor
 from toy_sims import trpo
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated
-from trpo_cli.optimizers.gradient_steps import NaturalGradient, PolicyGradient
+from trpo_cli.optimizers.natural_gradient import NaturalGradient
+from trpo_cli.optimizers.policy_gradient import PolicyGradient
 from trpo_cli.optimizers.surrogate import change
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 WORLD = Group()
 EITHER = pytest.mark.parametrize("kind", KINDS)
@@ -33,10 +34,10 @@ def natural(**changes: Any) -> NaturalGradient:
 
 
 def update(
-    optimizer: NaturalGradient | PolicyGradient, drawn: tuple[MlpPolicy, Tensor, Batch], group: Group = WORLD
+    optimizer: NaturalGradient | PolicyGradient, drawn: tuple[NetworkPolicy, Tensor, Batch], group: Group = WORLD
 ) -> Updated:
     policy, theta, batch = drawn
-    return optimizer(policy, theta, batch, np.random.default_rng(0), group)
+    return optimizer(policy, theta, batch, Draw(0), group)
 
 
 BOTH = pytest.mark.parametrize("optimizer", [natural(), PolicyGradient(0.01)], ids=lambda o: type(o).__name__)
@@ -52,7 +53,7 @@ def test_equation_17_solves_the_dense_system(kind: str, hidden_sizes: tuple[int,
     assert float((matrix @ (0.3 * step) - gradient).norm()) <= 1e-5 * float(gradient.norm())
 
 
-def damped_by_hand(policy: MlpPolicy, theta: Tensor, batch: Batch, strength: float) -> Tensor:
+def damped_by_hand(policy: NetworkPolicy, theta: Tensor, batch: Batch, strength: float) -> Tensor:
     """The explicit matrix under the authors' damping, from the gradient of one episode after the other."""
     assert batch.paths is not None
     squares = torch.zeros(len(theta)).double()
@@ -80,7 +81,7 @@ def test_the_authors_damping_is_that_of_the_squared_gradients_of_single_paths(ki
 def test_trpo_takes_the_authors_damping_too():
     policy, theta, batch = draw("gaussian", 40)
     found = trpo(damping="paths", cg_damping=0.5, cg_iterations=50, line_search="halving", max_backtracks=20)
-    updated = found(policy, theta, batch, np.random.default_rng(0), WORLD)
+    updated = found(policy, theta, batch, Draw(0), WORLD)
     matrix, gradient = damped_by_hand(policy, theta, batch, 0.5), dense_gradient(policy, theta, batch)
     expected = torch.linalg.solve(matrix, gradient)
     step = updated.theta - theta
@@ -121,9 +122,7 @@ def test_what_the_step_did_is_measured(optimizer: NaturalGradient | PolicyGradie
 
 def test_the_fisher_sample_is_a_function_of_the_generator():
     policy, theta, batch = draw("gaussian", 40)
-    thetas = [
-        natural(fisher_fraction=0.1)(policy, theta, batch, np.random.default_rng(s), WORLD).theta for s in (0, 0, 1)
-    ]
+    thetas = [natural(fisher_fraction=0.1)(policy, theta, batch, Draw(s), WORLD).theta for s in (0, 0, 1)]
     assert torch.equal(thetas[0], thetas[1]) and not torch.equal(thetas[0], thetas[2])
 
 
@@ -150,7 +149,7 @@ def test_a_step_to_numbers_that_are_not_finite_is_not_taken(optimizer: NaturalGr
     assert updated.theta is theta and updated.stats["update/reason"] == "non_finite"
 
 
-def test_two_workers_step_as_one_does(tmp_path: Path):
+def test_two_workers_step_as_one_does():
     policy, theta, batch = draw("gaussian", 40)
     optimizers = (natural(), PolicyGradient(0.01))
 
@@ -158,7 +157,7 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
         return [update(o, (policy, theta, share_of(batch, group)), group).theta for o in optimizers]
 
     alone = steps(WORLD)
-    for other in in_two_workers(steps, tmp_path):
+    for other in in_workers(2, steps):
         torch.testing.assert_close(other, alone, rtol=1e-9, atol=1e-12)
 
 

@@ -1,32 +1,33 @@
 """Laws of the step under D_KL^max ≤ δ (Eq. 11), against a general solver that is given every constraint."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import trpo_cli.batch as batch_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_two_workers, share_of
+from random_batches import KINDS, dense_fisher, dense_gradient, draw, in_workers, share_of
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
+import trpo_cli.samplers.batch as batch_module
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated
 from trpo_cli.optimizers.max_kl import Constraints, MaxKl
+from trpo_cli.optimizers.surrogate import surrogate_at
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import chunks
 from trpo_cli.policies.distributions import FactoredCategorical
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 
 WORLD, LIMIT, RIDGE = Group(), 0.01, 1e-4
 EITHER = pytest.mark.parametrize("kind", KINDS)
-Drawn = tuple[MlpPolicy, Tensor, Batch]
+Drawn = tuple[NetworkPolicy, Tensor, Batch]
 
 
 def max_kl(**changes: Any) -> MaxKl:
@@ -38,7 +39,7 @@ def max_kl(**changes: Any) -> MaxKl:
 def solution(drawn: Drawn, optimizer: MaxKl | None = None, group: Group = WORLD) -> np.ndarray:
     """The quadratic model's maximiser, before the line search ``[D]``."""
     policy, theta, batch = drawn
-    constraints = Constraints(policy, theta, share_of(batch, group), RIDGE, group)
+    constraints = Constraints(surrogate_at(policy, theta, share_of(batch, group), group), RIDGE)
     x, _, _ = (optimizer or max_kl()).solve(constraints, dense_gradient(policy, theta, batch))
     return x.numpy()
 
@@ -53,7 +54,7 @@ def quadratics(matrices: np.ndarray, x: np.ndarray) -> np.ndarray:
     return 0.5 * np.einsum("d,mde,e->m", x, matrices, x)
 
 
-def kl_of_every_state(policy: MlpPolicy, batch: Batch, theta: Tensor) -> Tensor:
+def kl_of_every_state(policy: NetworkPolicy, batch: Batch, theta: Tensor) -> Tensor:
     """KL(old ‖ new) ``[M]`` by torch's own distributions."""
     params = policy.params(theta, policy.tensor(batch.obs))
     if not isinstance(policy.dist, FactoredCategorical):
@@ -125,7 +126,7 @@ def right(kind: str, m: int, seed: int) -> Drawn:
 def test_after_the_step_the_kl_of_every_state_is_within_the_limit(kind: str, line_search: str, least: float, seed: int):
     policy, theta, batch = right(kind, 60, seed)
     optimizer = max_kl(line_search=line_search, ridge=1e-6)
-    updated = optimizer(policy, theta, batch, np.random.default_rng(0), WORLD)
+    updated = optimizer(policy, theta, batch, Draw(0), WORLD)
     kl = kl_of_every_state(policy, batch, updated.theta)
     assert updated.stats["update/accepted"] and updated.stats["update/surrogate_gain"] > 0
     assert float(kl.max()) == pytest.approx(updated.stats["update/max_kl"])
@@ -136,9 +137,7 @@ def test_after_the_step_the_kl_of_every_state_is_within_the_limit(kind: str, lin
 def test_slack_lets_the_worst_state_go_further():
     policy, theta, batch = right("gaussian", 60, seed=3)
     strict, loose = (
-        max_kl(kl_slack=slack, line_search="halving", ridge=1e-6)(
-            policy, theta, batch, np.random.default_rng(0), WORLD
-        ).stats
+        max_kl(kl_slack=slack, line_search="halving", ridge=1e-6)(policy, theta, batch, Draw(0), WORLD).stats
         for slack in (1, 2)
     )
     assert strict["update/max_kl"] <= LIMIT < loose["update/max_kl"] <= 2 * LIMIT
@@ -170,16 +169,16 @@ def test_rounds_that_run_out_leave_a_step_that_is_allowed():
     assert quadratics(problem(drawn)[1], x).max() == pytest.approx(LIMIT, rel=1e-6)
 
 
-def test_two_workers_step_as_one_does(tmp_path: Path):
+def test_two_workers_step_as_one_does():
     drawn = policy, theta, batch = draw("categorical", 40)
 
     def both(group: Group) -> tuple[Tensor, Tensor]:
         x = torch.from_numpy(solution(drawn, group=group))
         part = share_of(batch, group)
-        return x, max_kl()(policy, theta, part, np.random.default_rng(0), group).theta
+        return x, max_kl()(policy, theta, part, Draw(0), group).theta
 
     alone = both(WORLD)
-    for other in in_two_workers(both, tmp_path):
+    for other in in_workers(2, both):
         torch.testing.assert_close(other, alone, rtol=1e-6, atol=1e-8)
 
 
@@ -187,7 +186,7 @@ def test_two_workers_step_as_one_does(tmp_path: Path):
 def test_a_useless_gradient_gives_no_step_and_its_reason(advantage: float, reason: str):
     policy, theta, batch = draw("gaussian", 10)
     flat = replace(batch, advantages=torch.full((10, 1), advantage).double())
-    updated: Updated = max_kl()(policy, theta, flat, np.random.default_rng(0), WORLD)
+    updated: Updated = max_kl()(policy, theta, flat, Draw(0), WORLD)
     assert updated.theta is theta and updated.stats["update/reason"] == reason
 
 

@@ -14,27 +14,29 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from toy_sims import Chain, Echo, cartpole, mlp, single, trpo
 
-import trpo_cli.optimizers.trust_region as module
+import trpo_cli.optimizers.natural_direction as module
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated
-from trpo_cli.optimizers.conjugate_gradient import Solution
-from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix, natural_direction
-from trpo_cli.optimizers.surrogate import change, surrogate_gradient
+from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
+from trpo_cli.optimizers.natural_direction import Direction, NaturalDirection
+from trpo_cli.optimizers.surrogate import change, surrogate_at, surrogate_gradient
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.distributions import DiagonalGaussian
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.sims.base import Task
 
 WORLD = Group()
 SEARCHES = pytest.mark.parametrize("line_search", ["boundary", "halving"])
 
 
-def draw(kind: str, advantages: np.ndarray, seed: int = 0, scale: float = 0.5) -> tuple[MlpPolicy, Tensor, Batch]:
+def draw(kind: str, advantages: np.ndarray, seed: int = 0, scale: float = 0.5) -> tuple[NetworkPolicy, Tensor, Batch]:
     """A policy of this kind and a batch drawn with it that has these advantages `[M, K]`."""
     rng, (m, k) = np.random.default_rng(seed), advantages.shape
     policy = mlp(Echo() if kind == "gaussian" else Chain(), (3,))
     theta = torch.from_numpy(scale * rng.standard_normal(policy.n_parameters))
-    obs, dist = rng.standard_normal((m, policy.sizes[0])), policy.dist
+    obs, dist = rng.standard_normal((m, policy.network.sizes[0])), policy.dist
     old = policy.params(theta, policy.tensor(obs))
     actions = dist.sample(old[:, None], torch.from_numpy(dist.draw_noise(rng, (m, k))).double())
     log_q = dist.log_prob(old[:, None], actions)
@@ -45,11 +47,11 @@ def normal(m: int = 30, k: int = 1, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((m, k))
 
 
-def update(policy: MlpPolicy, theta: Tensor, batch: Batch, **settings: Any) -> Updated:
-    return trpo(**settings)(policy, theta, batch, np.random.default_rng(0), WORLD)
+def update(policy: NetworkPolicy, theta: Tensor, batch: Batch, **settings: Any) -> Updated:
+    return trpo(**settings)(policy, theta, batch, Draw(0), WORLD)
 
 
-def kl_old_new(policy: MlpPolicy, batch: Batch, theta: Tensor) -> Tensor:
+def kl_old_new(policy: NetworkPolicy, batch: Batch, theta: Tensor) -> Tensor:
     """KL(old ‖ new) of each state, by torch's own distributions."""
     new = policy.params(theta, policy.tensor(batch.obs))
     if isinstance(policy.dist, DiagonalGaussian):
@@ -109,8 +111,9 @@ def test_the_accepted_step_is_a_multiple_of_the_natural_gradient_scaled_to_the_b
     policy, theta, b = draw("gaussian", normal())
     found = update(policy, theta, b, line_search="halving", kl_limit=1e-6)
     gradient, _ = surrogate_gradient(policy, theta, b, WORLD)
-    matrix = fisher_matrix(policy, theta, b, 1.0, np.random.default_rng(0), WORLD, analytic_metric)
-    s = natural_direction(matrix, gradient, 10, 0.01).x
+    at = surrogate_at(policy, theta, b, WORLD)
+    matrix = fisher_matrix(at, 1.0, Draw(0), analytic_metric)
+    s = NaturalDirection(10, 0.01, "identity", 1.0, 0)(at, Draw(0)).s
     full_step = sqrt(2e-6 / float(s @ matrix.product(s))) * s
     torch.testing.assert_close(found.theta - theta, found.stats["update/step_scale"] * full_step)
     # So small a step is where the quadratic model is exact: KL is δ times the square of the multiple.
@@ -119,12 +122,12 @@ def test_the_accepted_step_is_a_multiple_of_the_natural_gradient_scaled_to_the_b
     assert found.stats["update/step_norm"] == pytest.approx(float((found.theta - theta).norm()))
 
 
-def typical(seed: int) -> tuple[MlpPolicy, Tensor, Batch]:
+def typical(seed: int) -> tuple[NetworkPolicy, Tensor, Batch]:
     """One batch of 16 paths of the cart-pole, as training meets it."""
     sim = cartpole()
     policy = mlp(sim, (), output_norm=0.3)
     theta = policy.initial(np.random.default_rng(seed))
-    batch, _ = single(gamma=0.99, step_limit=100)(sim, policy, theta, seed, 0, WORLD)
+    batch, _ = single(gamma=0.99)(Task(sim, 100), policy, theta, Draw(seed), WORLD)
     return policy, theta, batch
 
 
@@ -158,11 +161,13 @@ def test_twice_the_slack_accepts_what_strict_delta_refuses(line_search: str):
 def test_a_failed_search_returns_the_very_theta_and_says_why(line_search: str, monkeypatch: pytest.MonkeyPatch):
     policy, theta, b = draw("gaussian", normal())
 
-    def backwards(*arguments: Any) -> Solution:
-        found = natural_direction(*arguments)
-        return found._replace(x=-found.x)
+    forwards = NaturalDirection.__call__
 
-    monkeypatch.setattr(module, "natural_direction", backwards)
+    def backwards(*arguments: Any) -> Direction:
+        found = forwards(*arguments)
+        return replace(found, s=-found.s)
+
+    monkeypatch.setattr(NaturalDirection, "__call__", backwards)
     found = update(policy, theta, b, line_search=line_search, max_backtracks=4)
     refused(found, theta, "no_improvement")
     assert found.stats["update/backtracks"] == 4 and found.stats["update/step_scale"] == 0
@@ -227,12 +232,12 @@ def test_the_step_does_not_depend_on_the_scale_of_the_rewards():
 def test_the_generator_chooses_the_states_of_the_fisher_matrix_and_nothing_else():
     policy, theta, b = draw("gaussian", normal(), scale=1.0)
     step = trpo(fisher_fraction=0.25)
-    thetas = [step(policy, theta, b, np.random.default_rng(seed), WORLD).theta for seed in (0, 0, 1, 2, 3)]
+    thetas = [step(policy, theta, b, Draw(seed), WORLD).theta for seed in (0, 0, 1, 2, 3)]
     assert torch.equal(thetas[0], thetas[1]) and len({tuple(t.tolist()) for t in thetas}) > 1
     enough = trpo(fisher_fraction=0.25, fisher_min_states=len(b.old))
     whole = trpo()
-    assert torch.equal(*(s(policy, theta, b, np.random.default_rng(0), WORLD).theta for s in (enough, whole)))
-    assert torch.equal(*(whole(policy, theta, b, np.random.default_rng(seed), WORLD).theta for seed in (0, 1)))
+    assert torch.equal(*(s(policy, theta, b, Draw(0), WORLD).theta for s in (enough, whole)))
+    assert torch.equal(*(whole(policy, theta, b, Draw(seed), WORLD).theta for seed in (0, 1)))
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,17 @@ from subprocesses import finished, progress, results, trpo_train, until
 from toy_sims import Chain, Point, mlp, single, trpo, vine
 
 from trpo_cli.optimizers.fisher import METRICS, fisher_matrix
-from trpo_cli.optimizers.surrogate import change, surrogate_gradient
+from trpo_cli.optimizers.surrogate import change, surrogate_at
 from trpo_cli.parallel.devices import exact_convolutions
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.policies.kernels import at_a_time
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.samplers.batch import Batch
-from trpo_cli.samplers.episodes import run_paths
-from trpo_cli.sims.base import Simulator
+from trpo_cli.samplers.episodes import run_episodes
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Simulator, Task
 from trpo_cli.training.algorithms import PolicyUpdate
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -32,42 +34,39 @@ def test_only_an_accelerator_takes_more_states_at_a_time():
     assert at_a_time(64, torch.device("meta")) == 8192 and at_a_time(10_000, torch.device("meta")) == 10_000
 
 
-def task(name: str) -> tuple[Simulator, Policy, Batch]:
-    """A simulator, a policy for it and a batch of single paths that it has drawn."""
-    sim: Simulator
+def drawn(name: str) -> tuple[Policy, Batch]:
+    """A policy and a batch of single paths that it has drawn."""
     if name == "pong":
         plan = planned("env=atari/pong")
-        sim, policy = plan.sim, plan.policy
+        policy = plan.policy
         theta = policy.initial(np.random.default_rng(0))
-        roll = run_paths(sim, policy, theta, 0, 0, range(4), 50)
+        roll = run_episodes(Task(plan.task.sim, 50), PolicyActor(policy, theta), Draw(0), range(4))
         actions, old = (torch.from_numpy(x) for x in (roll.actions, roll.params))
         noise = torch.from_numpy(np.random.default_rng(1).standard_normal((len(old), 1))).float()
         log_q = policy.dist.log_prob(old, actions)[:, None]
-        return sim, policy, Batch(roll.obs, old, actions[:, None], noise, log_q, "importance", len(old))
-    sim = Point() if name == "gaussian" else Chain()
+        return policy, Batch(roll.obs, old, actions[:, None], noise, log_q, "importance", len(old))
+    sim: Simulator = Point() if name == "gaussian" else Chain()
     policy = mlp(sim, (8, 6))
     theta = policy.initial(np.random.default_rng(0))
-    return sim, policy, single()(sim, policy, theta, 0, 0, WORLD)[0]
+    return policy, single()(Task(sim, 20), policy, theta, Draw(0), WORLD)[0]
 
 
 @needs_gpu
 @pytest.mark.parametrize("name", ["gaussian", "categorical", "pong"])
 def test_gradient_fisher_products_and_divergence_are_those_of_the_processor(name: str):
     exact_convolutions()
-    _, policy, batch = task(name)
+    policy, batch = drawn(name)
     rng, found = np.random.default_rng(2), []
     theta = policy.initial(np.random.default_rng(0))
     v = torch.from_numpy(rng.standard_normal(len(theta))).to(theta.dtype)
     for device in (torch.device("cpu"), GPU):
         here, moved = theta.to(device), batch.to(device)
-        gradient, value = surrogate_gradient(policy, here, moved, WORLD)
-        products = [
-            fisher_matrix(policy, here, moved, 1.0, np.random.default_rng(3), WORLD, metric).product(v.to(device))
-            for metric in METRICS.values()
-        ]
+        at = surrogate_at(policy, here, moved, WORLD)
+        products = [fisher_matrix(at, 1.0, Draw(3), metric).product(v.to(device)) for metric in METRICS.values()]
         far = change(policy, here + 0.01 * v.to(device), moved, WORLD)
-        assert all(x.device == here.device for x in (gradient, *products))
-        found.append([gradient.cpu(), *(p.cpu() for p in products), torch.tensor([value, far.surrogate, far.mean_kl])])
+        assert all(x.device == here.device for x in (at.gradient, *products))
+        values = torch.tensor([at.value, far.surrogate, far.mean_kl])
+        found.append([at.gradient.cpu(), *(p.cpu() for p in products), values])
     far_off = [float((ours - theirs).norm() / theirs.norm()) for ours, theirs in zip(*found, strict=True)]
     assert max(far_off) < (1e-10 if theta.dtype == torch.float64 else 1e-4), far_off
 
@@ -75,21 +74,20 @@ def test_gradient_fisher_products_and_divergence_are_those_of_the_processor(name
 @needs_gpu
 @pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
 def test_the_same_theta_draws_the_same_batch(sampler: Sampler):
-    algorithm = PolicyUpdate(Point(), mlp(Point(), (4,)), sampler, trpo(), 0)
+    algorithm = PolicyUpdate(Task(Point(), 20), mlp(Point(), (4,)), sampler, trpo(), 0)
     state = algorithm.initial()
-    (here, row), (there, other) = (algorithm.iterate({"theta": state["theta"].to(d)}, 0, WORLD) for d in ("cpu", GPU))
+    (here, row), (there, other) = (algorithm.iterate(state.to(d), WORLD) for d in ("cpu", GPU))
     assert {k: v for k, v in row.items() if "collect/" in k} == {k: v for k, v in other.items() if "collect/" in k}
-    assert there["theta"].device.type == "cuda"
-    torch.testing.assert_close(there["theta"].cpu(), here["theta"], rtol=1e-8, atol=1e-10)
+    assert there.theta.device.type == "cuda"
+    torch.testing.assert_close(there.theta.cpu(), here.theta, rtol=1e-8, atol=1e-10)
 
 
 @needs_gpu
 @pytest.mark.parametrize("optimizer", UPDATES)
 def test_every_update_computes_there(optimizer: str):
     plan = planned("env=cartpole", f"optimizer={optimizer}", "sampler.n_paths=24", "step_limit=100")
-    algorithm = plan.algorithm(plan.policy)
-    theta = algorithm.initial()["theta"]
-    rows = [algorithm.iterate({"theta": theta.to(d)}, 0, WORLD)[1] for d in ("cpu", GPU)]
+    state = plan.algorithm.initial()
+    rows = [plan.algorithm.iterate(state.to(d), WORLD)[1] for d in ("cpu", GPU)]
     assert rows[0]["update/accepted"] == rows[1]["update/accepted"]
     assert rows[0]["update/mean_kl"] == pytest.approx(rows[1]["update/mean_kl"], rel=1e-3)
 

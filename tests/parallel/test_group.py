@@ -1,49 +1,38 @@
 """Laws of the group of workers: what they share, and that their number shows in nothing but rounding."""
 
-import pickle
-from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from random_batches import in_workers
 from toy_sims import Echo, cartpole, mlp, single, trpo, vine
 
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
-from trpo_cli.optimizers.surrogate import surrogate_gradient
-from trpo_cli.parallel.group import Group, first_until
-from trpo_cli.parallel.processes import run
-from trpo_cli.samplers.episodes import policy_noise, run_paths
-from trpo_cli.samplers.randomness import generators
+from trpo_cli.optimizers.surrogate import surrogate_at
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import InputMap
+from trpo_cli.samplers.episodes import policy_noise, run_episodes
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Task
 from trpo_cli.training.algorithms import PolicyUpdate, PopulationSearch
+from trpo_cli.training.state import TrainingState
 
 SIZES = pytest.mark.parametrize("size", [1, 2, 3])
 SIM, N_ITERATIONS = cartpole(), 3
+TASK = Task(SIM, 40)
 POLICY = mlp(SIM, output_norm=0.3)
 THETA = POLICY.initial(np.random.default_rng(0))
 SAMPLERS = {
-    "single": single(gamma=0.99, n_paths=11, step_limit=40),
-    "steps": single(gamma=0.99, steps_per_iteration=250, step_limit=40),
-    "vine": vine(gamma=0.99, n_trunks=5, n_states=17, n_actions=4, branch_length=10, step_limit=40),
+    "single": single(gamma=0.99, n_paths=11),
+    "steps": single(gamma=0.99, steps_per_iteration=250),
+    "vine": vine(gamma=0.99, n_trunks=5, n_states=17, n_actions=4, branch_length=10),
 }
 SMALL = {"update/cg_residual"}  # what is itself no more than rounding
-
-
-def in_every_worker(size: int, body: Callable[[Group], Any]) -> list[Any]:
-    """What ``body`` returns in each of ``size`` workers."""
-    with TemporaryDirectory() as folder:
-
-        def keep(group: Group) -> int:
-            torch.set_num_threads(1)
-            Path(folder, str(group.rank)).write_bytes(pickle.dumps(body(group)))
-            return 0
-
-        assert run(size, keep) == 0
-        return [pickle.loads(Path(folder, str(rank)).read_bytes()) for rank in range(size)]
 
 
 def exchanges(group: Group) -> dict[str, Any]:
@@ -72,40 +61,40 @@ def untimed(row: dict[str, Any]) -> dict[str, Any]:
 def everything(group: Group) -> dict[str, Any]:
     """One program that uses all of the numerical core, in one start of the workers."""
     mine = group.share(11)
-    first = run_paths(SIM, POLICY, THETA, 7, 2, mine, 40, keep_states=True)
-    batch, _ = SAMPLERS["single"](SIM, POLICY, THETA, 7, 0, group)
-    vine_batch, _ = SAMPLERS["vine"](SIM, POLICY, THETA, 7, 0, group)
-    trunks = run_paths(SIM, POLICY, THETA, 7, 0, group.share(5), 40, keep_states=True)
+    actor, draw, later = PolicyActor(POLICY, THETA), Draw(7), Draw(7, 2)
+    first = run_episodes(TASK, actor, later, mine, keep="states")
+    batch, _ = SAMPLERS["single"](TASK, POLICY, THETA, draw, group)
+    vine_batch, _ = SAMPLERS["vine"](TASK, POLICY, THETA, draw, group)
+    trunks = run_episodes(TASK, actor, draw, group.share(5), keep="states")
+    at, at_vine = (surrogate_at(POLICY, THETA, b, group) for b in (batch, vine_batch))
     v = torch.linspace(-1, 1, POLICY.n_parameters).double()
     found: dict[str, Any] = {
         "exchanges": exchanges(group),
-        "initial_states": group.concatenate(SIM.reset(generators(7, "initial_state", 2, mine))),
+        "initial_states": group.concatenate(SIM.reset(later.generators("initial_state", mine))),
         "first_states": group.concatenate(first.states[first.t == 0]),
-        "noise": group.concatenate(policy_noise(POLICY, 7, "policy_noise", 2, mine, 40).swapaxes(0, 1)),
+        "noise": group.concatenate(policy_noise(POLICY.dist, later, "policy_noise", mine, 40).swapaxes(0, 1)),
         "lengths": group.concatenate(first.lengths),
-        "rollout_set": group.concatenate(SAMPLERS["vine"].rollout_set(trunks, 7, 0, group)[0]),
+        "rollout_set": group.concatenate(SAMPLERS["vine"].rollout_set(trunks, draw, group)[0]),
         "vine_actions": group.concatenate(vine_batch.actions.numpy()),
-        "gradient": [surrogate_gradient(POLICY, THETA, b, group)[0].numpy() for b in (batch, vine_batch)],
-        "fisher": fisher_matrix(POLICY, THETA, batch, 1.0, np.random.default_rng(0), group, analytic_metric)
-        .product(v)
-        .numpy(),
+        "gradient": [at.gradient.numpy(), at_vine.gradient.numpy()],
+        "fisher": fisher_matrix(at, 1.0, draw, analytic_metric).product(v).numpy(),
     }
     for name, sampler in SAMPLERS.items():
-        algorithm = PolicyUpdate(SIM, POLICY, sampler, trpo(), 7)
-        state, rows = {"theta": THETA}, []
+        algorithm = PolicyUpdate(TASK, POLICY, sampler, trpo(), 7)
+        state, rows = TrainingState(THETA, InputMap()), []
         for iteration in range(N_ITERATIONS):
-            state, row = algorithm.iterate(state, iteration, group)
+            state, row = algorithm.iterate(replace(state, iteration=iteration), group)
             rows.append(untimed(row))
-        found[name] = rows, state["theta"].numpy()
-    search = PopulationSearch(SIM, POLICY, Cem(8, 0.25, 0.1, 0.0, 0), 40, 7)
-    state, row = search.iterate(search.initial(), 0, group)
-    found["search"] = untimed(row), state["theta"].numpy()
+        found[name] = rows, state.theta.numpy()
+    search = PopulationSearch(TASK, POLICY, Cem(8, 0.25, 0.1, 0.0, 0), 7)
+    state, row = search.iterate(search.initial(), group)
+    found["search"] = untimed(row), state.theta.numpy()
     return found
 
 
 @cache
 def results(size: int) -> list[dict[str, Any]]:
-    return in_every_worker(size, everything)
+    return in_workers(size, everything)
 
 
 @SIZES
@@ -185,20 +174,13 @@ def test_workers_without_a_lane_or_a_state_of_their_own_take_part():
         policy = mlp(Echo())
         theta, rows = policy.initial(np.random.default_rng(0)), []
         for sampler in (single(n_paths=2), vine(n_trunks=1, n_states=2), single(steps_per_iteration=3)):
-            batch, stats = sampler(Echo(), policy, theta, 0, 0, group)
-            updated = trpo()(policy, theta, batch, np.random.default_rng(0), group)
+            batch, stats = sampler(Task(Echo(), 20), policy, theta, Draw(0), group)
+            updated = trpo()(policy, theta, batch, Draw(0), group)
             rows.append((batch.n_states, stats["collect/episode_return"], updated.theta.numpy()))
         return rows
 
     alone = body(Group())
-    for rows in in_every_worker(3, body):
+    for rows in in_workers(3, body):
         for (n, mean, theta), (expected_n, expected_mean, expected_theta) in zip(rows, alone, strict=True):
             assert n == expected_n and mean == pytest.approx(expected_mean)
             np.testing.assert_allclose(theta, expected_theta, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "budget", "n"), [([3, 4, 5], 1, 1), ([3, 4, 5], 3, 1), ([3, 4, 5], 4, 2), ([3, 4, 5], 99, 3)]
-)
-def test_the_fewest_leading_items_that_reach_a_budget(lengths: list[int], budget: int, n: int):
-    assert first_until(lengths, budget) == n

@@ -9,24 +9,13 @@ from compose import composed
 
 from trpo_cli.config.build import build
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies.base import InputMap
-from trpo_cli.policies.conv import Conv, ConvPolicy
-from trpo_cli.policies.distributions import FactoredCategorical
+from trpo_cli.policies.conv import Conv, ConvNetwork
 from trpo_cli.sims.base import Continuous, Discrete
 
 JOYSTICK = Discrete((3, 3, 2))
-SMALL = ConvPolicy(
-    (2, 12, 9),
-    (3, 4),
-    3,
-    2,
-    (5,),
-    FactoredCategorical((3, 2)),
-    "tanh",
-    InputMap(np.array([128.0]), np.array([128.0])),
-    0.7,
-    1.0,
-)
+SMALL = Conv((3, 4), 3, 2, (5,), "tanh", 0.7, 1.0, 128.0, 128.0).build((2, 12, 9), Discrete((3, 2)))
+assert isinstance(SMALL.network, ConvNetwork)
+NETWORK = SMALL.network
 
 
 def atari() -> Conv:
@@ -37,12 +26,12 @@ def images(n: int, shape: tuple[int, ...] = (2, 12, 9), seed: int = 0) -> np.nda
     return np.random.default_rng(seed).integers(0, 256, (n, *shape), np.uint8)
 
 
-def by_modules(policy: ConvPolicy, theta: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+def by_modules(network: ConvNetwork, theta: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
     """The same network, as torch's functions have it."""
-    pieces = [p.view(s) for p, s in zip(theta.split(policy._lengths), policy._shapes, strict=True)]
+    pieces = [p.view(s) for p, s in zip(theta.split(network._lengths), network._shapes, strict=True)]
     x = (obs.to(theta.dtype) - 128) / 128
     for i, (w, b) in enumerate(zip(pieces[::2], pieces[1::2], strict=True)):
-        x = torch.nn.functional.conv2d(x, w, b, policy.stride) if i < len(policy.filters) else x.flatten(1) @ w + b
+        x = torch.nn.functional.conv2d(x, w, b, network.stride) if i < len(network.filters) else x.flatten(1) @ w + b
         x = x if 2 * i + 2 == len(pieces) else torch.tanh(x)
     return x
 
@@ -50,12 +39,14 @@ def by_modules(policy: ConvPolicy, theta: torch.Tensor, obs: torch.Tensor) -> to
 def test_the_papers_network_has_33500_parameters():
     policy = atari().build((4, 52, 40), JOYSTICK)
     assert policy.n_parameters == 33_500
-    assert [s for s in policy._shapes if len(s) != 1] == [(16, 4, 4, 4), (16, 16, 4, 4), (1408, 20), (20, 8)]
+    assert [s for s in policy.network._shapes if len(s) != 1] == [(16, 4, 4, 4), (16, 16, 4, 4), (1408, 20), (20, 8)]
 
 
 def test_its_initial_units_have_the_given_norms():
     theta = SMALL.initial(np.random.default_rng(0))
-    w1, _, w2, _, w3, _, w4, b4 = (p.view(s) for p, s in zip(theta.split(SMALL._lengths), SMALL._shapes, strict=True))
+    w1, _, w2, _, w3, _, w4, b4 = (
+        p.view(s) for p, s in zip(theta.split(NETWORK._lengths), NETWORK._shapes, strict=True)
+    )
     for filters in (w1, w2):
         torch.testing.assert_close(filters.flatten(1).norm(dim=1), torch.ones(len(filters)))
     torch.testing.assert_close(w3.norm(dim=0), torch.ones(5))
@@ -66,8 +57,8 @@ def test_its_initial_units_have_the_given_norms():
 @pytest.mark.parametrize("n", [1, 64, 100])
 def test_its_outputs_are_those_of_torchs_own_layers(n: int):
     theta, obs = SMALL.initial(np.random.default_rng(1)), SMALL.tensor(images(n))
-    torch.testing.assert_close(SMALL.params(theta, obs), by_modules(SMALL, theta, obs))
-    torch.testing.assert_close(SMALL.linearize(theta, obs).params, by_modules(SMALL, theta, obs))
+    torch.testing.assert_close(SMALL.params(theta, obs), by_modules(NETWORK, theta, obs))
+    torch.testing.assert_close(SMALL.linearize(theta, obs).params, by_modules(NETWORK, theta, obs))
 
 
 def test_each_row_of_a_population_sees_its_own_image():
@@ -80,10 +71,10 @@ def test_each_row_of_a_population_sees_its_own_image():
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 def test_jacobian_products_are_those_of_autograd(nonlinearity: str):
-    policy = replace(SMALL, nonlinearity=nonlinearity)
+    reference = replace(NETWORK, nonlinearity=nonlinearity)
+    policy = replace(SMALL, network=reference)
     theta, obs = policy.initial(np.random.default_rng(2)), policy.tensor(images(6))
     linear = policy.linearize(theta, obs)
-    reference = replace(SMALL, nonlinearity=nonlinearity)
 
     def network(t: torch.Tensor) -> torch.Tensor:
         out = by_modules(reference, t, obs)
@@ -97,11 +88,11 @@ def test_jacobian_products_are_those_of_autograd(nonlinearity: str):
     torch.testing.assert_close((linear.jvp(v) * u).sum(), v @ linear.vjp(u), rtol=1e-4, atol=1e-4)
 
 
-def rectified(policy: ConvPolicy, theta: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-    pieces = [p.view(s) for p, s in zip(theta.split(policy._lengths), policy._shapes, strict=True)]
+def rectified(network: ConvNetwork, theta: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+    pieces = [p.view(s) for p, s in zip(theta.split(network._lengths), network._shapes, strict=True)]
     (w1, b1), (w2, b2), (w3, b3), (w4, b4) = zip(pieces[::2], pieces[1::2], strict=True)
-    x = torch.relu(torch.nn.functional.conv2d((obs.float() - 128) / 128, w1, b1, policy.stride))
-    x = torch.relu(torch.nn.functional.conv2d(x, w2, b2, policy.stride))
+    x = torch.relu(torch.nn.functional.conv2d((obs.float() - 128) / 128, w1, b1, network.stride))
+    x = torch.relu(torch.nn.functional.conv2d(x, w2, b2, network.stride))
     return torch.relu(x.flatten(1) @ w3 + b3) @ w4 + b4
 
 
@@ -118,7 +109,7 @@ def test_references_to_frames_and_stacked_frames_are_the_same_pixels():
 @pytest.mark.parametrize(
     ("shape", "actions", "sentence"),
     [
-        ((4,), JOYSTICK, "policy=atari sees images"),
+        ((4,), JOYSTICK, "policy=atari needs images, and this task's have the shape"),
         ((4, 52, 40), Continuous(np.zeros(2), np.ones(2)), "policy=atari chooses among discrete actions"),
         ((4, 8, 40), JOYSTICK, r"policy.filters=\[16, 16\]: an image of 8 × 40 is too small"),
     ],

@@ -1,6 +1,6 @@
 """Laws of the networks: an independent forward pass, the Jacobian's two products, initial scales, the input map."""
 
-from dataclasses import replace
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -16,7 +16,8 @@ from trpo_cli.config.schema import conf_dir, register_schema
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies.base import InputMap, chunks
 from trpo_cli.policies.kernels import CHUNK
-from trpo_cli.policies.mlp import Mlp, MlpPolicy
+from trpo_cli.policies.mlp import Mlp, MlpNetwork
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.sims.base import Continuous, Discrete
 
 MODULES = {"softplus": nn.Softplus, "tanh": nn.Tanh, "relu": nn.ReLU}
@@ -35,12 +36,17 @@ NUMBERS: dict[str, Any] = {
 }
 
 
-def random_theta(policy: MlpPolicy, *shape: int) -> torch.Tensor:
+def network_of(policy: NetworkPolicy) -> MlpNetwork:
+    assert isinstance(policy.network, MlpNetwork)
+    return policy.network
+
+
+def random_theta(policy: NetworkPolicy, *shape: int) -> torch.Tensor:
     return torch.from_numpy(0.8 * np.random.default_rng(1).standard_normal((*shape, policy.n_parameters)))
 
 
-def inputs(policy: MlpPolicy, n: int = 6) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(2).standard_normal((n, policy.sizes[0])))
+def inputs(policy: NetworkPolicy, n: int = 6) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(2).standard_normal((n, network_of(policy).sizes[0])))
 
 
 @FUNCTIONS
@@ -50,7 +56,7 @@ def test_the_forward_pass_is_that_of_torch_modules_with_the_same_numbers(sim: An
     policy = mlp(sim, hidden, nonlinearity)
     theta, x = random_theta(policy), inputs(policy)
     rest, stack = theta, []
-    for a, b in zip(policy.sizes, policy.sizes[1:], strict=False):
+    for a, b in pairwise(network_of(policy).sizes):
         layer = nn.Linear(a, b, dtype=torch.float64)
         with torch.no_grad():
             layer.weight.copy_(rest[: a * b].reshape(a, b).T)
@@ -110,7 +116,8 @@ def test_a_population_acts_as_its_members_one_by_one(sim: Any, hidden: Any):
 def test_fresh_weights_have_columns_of_the_given_norms_and_zero_biases():
     policy = mlp(Echo(), (5, 4))
     theta = policy.initial(np.random.default_rng(4))
-    (w1, b1), (w2, b2), (w3, b3) = policy._layers(theta)
+    network = network_of(policy)
+    (w1, b1), (w2, b2), (w3, b3) = network.layers(theta[: network.n_parameters])
     for w, norm in ((w1, 1.0), (w2, 1.0), (w3, 0.01)):
         torch.testing.assert_close(w.norm(dim=0), torch.full((w.shape[1],), norm).double())
     assert not torch.cat([b1, b2, b3], 1).any()
@@ -140,7 +147,7 @@ def test_inputs_are_centred_scaled_and_then_clipped_and_the_observations_left_al
     obs = np.array([[1.0, 30.0], [3.0, -30.0]], np.float32)
     identity = policy.tensor(obs)
     assert identity.dtype == torch.float64 and identity.tolist() == obs.tolist()
-    scaled = replace(policy, input_map=InputMap(np.array([1.0, 0.0]), np.array([2.0, 5.0]), 4.0))
+    scaled = policy.with_input_map(InputMap(np.array([1.0, 0.0]), np.array([2.0, 5.0]), 4.0))
     assert scaled.tensor(obs).tolist() == [[0.0, 4.0], [1.0, -4.0]]
     assert obs.tolist() == [[1.0, 30.0], [3.0, -30.0]]
 
@@ -155,8 +162,8 @@ def test_the_precision_is_that_of_everything_the_policy_gives_out():
 def test_the_outputs_fit_the_action_space():
     box, choices = Continuous(-np.ones(3), np.ones(3)), Discrete((3, 2))
     gaussian, factored = (Mlp(**NUMBERS).build((2, 5), space) for space in (box, choices))
-    assert gaussian.sizes == (10, 4, 3) and gaussian.n_parameters == 11 * 4 + 5 * 3 + 3
-    assert factored.sizes == (10, 4, 5) and factored.n_parameters == 11 * 4 + 5 * 5
+    assert network_of(gaussian).sizes == (10, 4, 3) and gaussian.n_parameters == 11 * 4 + 5 * 3 + 3
+    assert network_of(factored).sizes == (10, 4, 5) and factored.n_parameters == 11 * 4 + 5 * 5
 
 
 def test_chunks_cover_every_row_once():

@@ -13,7 +13,7 @@ from trpo_cli.cli.report import main as report
 from trpo_cli.errors import ConfigError
 from trpo_cli.parallel.group import Group
 from trpo_cli.reports.table1 import PAPER
-from trpo_cli.samplers.randomness import generator
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.vine import Vine
 
 SHORT = ("step_limit=150", "iterations=2", "name=figure5")
@@ -58,7 +58,7 @@ def test_budgets_of_steps_are_kept_and_the_papers_network_is_trained(runs: Path)
 def test_a_vine_tries_uniform_actions_and_weighs_them_by_q():
     plan = planned("env=atari/pong", "sampler=vine", "sampler.trunk_steps=30", "sampler.branch_length=3", *SHORT)
     assert isinstance(plan.sampler, Vine) and plan.sampler.proposal == "uniform"
-    sampler = planned(
+    short = planned(
         "env=atari/pong",
         "sampler=vine",
         "sampler.trunk_steps=30",
@@ -66,9 +66,9 @@ def test_a_vine_tries_uniform_actions_and_weighs_them_by_q():
         "sampler.steps_per_iteration=null",
         "sampler.n_states=20",
         "step_limit=30",
-    ).sampler
-    theta = plan.policy.initial(generator(0, "initial_policy")) * 30
-    batch, _ = sampler(plan.sim, plan.policy, theta, 0, 0, Group())
+    )
+    theta = short.policy.initial(Draw(0).generator("initial_policy")) * 30
+    batch, _ = short.sampler(short.task, short.policy, theta, Draw(0), Group())
     np.testing.assert_allclose(batch.log_q, -np.log(18), rtol=1e-6)
     assert batch.estimator == "self_normalised" and batch.actions.shape == (20, 4, 3)
 

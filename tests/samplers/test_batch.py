@@ -6,32 +6,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import trpo_cli.batch as batch_module
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 from toy_sims import Chain, Echo, mlp
 
+import trpo_cli.samplers.batch as batch_module
 from trpo_cli.optimizers.surrogate import change, surrogate_gradient
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import chunks
 from trpo_cli.policies.distributions import FactoredCategorical
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import ESTIMATORS, Batch, all_actions, importance, self_normalised
 
 WORLD, M, K = Group(), 6, 3
 EVERY = pytest.mark.parametrize("estimator", ["importance", "self_normalised", "all_actions"])
 
 
-def policy_for(estimator: str) -> MlpPolicy:
+def policy_for(estimator: str) -> NetworkPolicy:
     return mlp(Chain() if estimator == "all_actions" else Echo(), (4,))
 
 
-def draw(estimator: str, seed: int = 0, m: int = M) -> tuple[MlpPolicy, Tensor, Batch]:
+def draw(estimator: str, seed: int = 0, m: int = M) -> tuple[NetworkPolicy, Tensor, Batch]:
     """A policy, its θ_old, and a batch of ``m`` states drawn with it."""
     rng = np.random.default_rng(seed)
     policy = policy_for(estimator)
     theta = torch.from_numpy(0.5 * rng.standard_normal(policy.n_parameters))
-    obs = rng.standard_normal((m, policy.sizes[0]))
+    obs = rng.standard_normal((m, policy.network.sizes[0]))
     old, dist = policy.params(theta, policy.tensor(obs)), policy.dist
     if isinstance(dist, FactoredCategorical):
         actions = torch.from_numpy(dist.all_actions()).expand(m, -1, -1)
@@ -41,7 +41,7 @@ def draw(estimator: str, seed: int = 0, m: int = M) -> tuple[MlpPolicy, Tensor, 
     return policy, theta, Batch(obs, old, actions, values, dist.log_prob(old[:, None], actions), estimator, m)
 
 
-def gradient_of(policy: MlpPolicy, theta: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
+def gradient_of(policy: NetworkPolicy, theta: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.func.grad(objective)(theta)
 
 

@@ -8,37 +8,41 @@ from toy_sims import Array, Echo, Point, mlp
 
 from trpo_cli.policies.base import InputMap
 from trpo_cli.policies.mlp import Mlp
+from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.episodes import policy_noise
-from trpo_cli.samplers.input_range import input_map
-from trpo_cli.samplers.randomness import generator, generators
+from trpo_cli.samplers.input_range import measure_input_map
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, rollout
-from trpo_cli.sims.base import Simulator
+from trpo_cli.sims.base import Simulator, Step, Task
+from trpo_cli.training.algorithms import initial_state
 
 
-def config(input_scale: Any, clip: float = inf) -> Mlp:
-    return Mlp((), "tanh", 0.5, 0.01, 1.0, "float64", input_scale, clip)
+def policy_of(sim: Simulator, input_scale: Any, clip: float = inf) -> NetworkPolicy:
+    return Mlp((), "tanh", 0.5, 0.01, 1.0, "float64", input_scale, clip).build(sim.obs_shape, sim.action_space)
 
 
 def measured(sim: Simulator, seed: int = 0, step_limit: int = 20) -> InputMap:
-    return input_map(config("percentile", 5.0), sim, mlp(sim), seed, step_limit)
+    """The input map that training starts with."""
+    return initial_state(Task(sim, step_limit), policy_of(sim, "percentile", 5.0), seed).input_map
 
 
 def test_known_half_ranges_are_taken_as_they_are_and_none_is_the_identity():
-    given = input_map(config([2.0, 4.0], 3.0), Echo(), mlp(Echo()), 0, 20)
+    given, bare = (
+        initial_state(Task(Echo(), 20), policy_of(Echo(), x, 3.0), 0).input_map for x in ([2.0, 4.0], "none")
+    )
     assert given.centre.tolist() == [0, 0] and given.half_range.tolist() == [2, 4] and given.clip == 3
-    bare = input_map(config("none", 3.0), Echo(), mlp(Echo()), 0, 20)
     assert bare.centre.tolist() == [0] and bare.half_range.tolist() == [1] and bare.clip == 3
 
 
 class Watched(Point):
-    """Keeps what it was asked to observe."""
+    """Keeps the states that a decision was taken in."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "seen", [])
 
-    def observe(self, states: Array) -> Array:
+    def step(self, states: Array, actions: Array) -> Step:
         self.seen.append(states.copy())
-        return super().observe(states)
+        return super().step(states, actions)
 
 
 def test_the_tenth_and_ninetieth_percentiles_go_to_minus_one_and_one():
@@ -48,9 +52,10 @@ def test_the_tenth_and_ninetieth_percentiles_go_to_minus_one_and_one():
     low, high = np.percentile(np.concatenate(sim.seen).astype(np.float32).astype(float), [10, 90])
     np.testing.assert_allclose((np.array([low, high]) - found.centre) / found.half_range, [-1, 1])
     # The same policy on other lanes sees the same: 80 of 100 inputs within [-1, 1].
-    act = PolicyActor(policy, policy.initial(generator(0, "initial_policy")))
-    states = sim.reset(generators(9, "initial_state", 9, range(1000)))
-    obs = rollout(sim, act, states, policy_noise(policy, 9, "evaluation", 9, range(1000), 20)).obs
+    act = PolicyActor(policy, policy.initial(Draw(0).generator("initial_policy")))
+    draw = Draw(9, 9)
+    states = sim.reset(draw.generators("initial_state", range(1000)))
+    obs = rollout(sim, act, states, policy_noise(policy.dist, draw, "evaluation", range(1000), 20)).obs
     assert abs((np.abs((obs - found.centre) / found.half_range) <= 1).mean() - 0.8) < 0.03
 
 
@@ -74,7 +79,7 @@ def test_an_input_that_never_changes_keeps_its_unit():
 def test_the_map_is_a_function_of_the_seed_and_ignores_the_map_the_policy_has():
     one, other = measured(Point()), measured(Point(), seed=1)
     assert one.centre != other.centre
-    policy = mlp(Point())
-    object.__setattr__(policy, "input_map", InputMap(np.array([100.0]), np.array([0.01])))
-    again = input_map(config("percentile", 5.0), Point(), policy, 0, 20)
+    far = policy_of(Point(), "percentile").with_input_map(InputMap(np.array([100.0]), np.array([0.01]), 7.0))
+    again = measure_input_map(Task(Point(), 20), far, Draw(0))
     assert again.centre == one.centre and again.half_range == one.half_range
+    assert (again.clip, one.clip) == (7.0, 5.0)  # the clip stays the policy's own

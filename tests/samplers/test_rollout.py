@@ -8,12 +8,13 @@ import torch
 from toy_sims import Array, Chain, Echo, Point, mlp
 
 from trpo_cli.errors import RunError
-from trpo_cli.samplers.rollout import PolicyActor, Rollout, first_lanes, joined, rollout
+from trpo_cli.samplers.rollout import Keep, PolicyActor, Rollout, first_lanes, join, rollout
 from trpo_cli.sims.base import Step
 
 T = 5  # time limit; Echo's lanes live 1 to 6 steps
 ECHO_THETA = torch.tensor([0.1, -0.2, 0.3, np.log(0.5)]).double()  # 0.1 obs_0 - 0.2 obs_1 + 0.3, std 0.5
-FIELDS = ("obs", "params", "actions", "states", "t", "lane", "rewards", "lengths", "terminated")
+PACKED = ("obs", "params", "actions", "states", "t", "column")
+FIELDS = (*PACKED, "rewards", "lengths", "terminated", "truncated", "final_obs")
 
 
 def actor(**changes: object) -> PolicyActor:
@@ -28,8 +29,8 @@ def lanes(lengths: list[int]) -> Array:
     return np.stack([lengths, np.linspace(0, 1, len(lengths))], 1).astype(float)
 
 
-def roll(lengths: list[int], **changes: object) -> Rollout:
-    return rollout(Echo(), actor(), lanes(lengths), noise(len(lengths)), keep_states=True, **changes)
+def roll(lengths: list[int], keep: Keep = "states", **changes: object) -> Rollout:
+    return rollout(Echo(), actor(), lanes(lengths), noise(len(lengths)), keep=keep, **changes)
 
 
 def same(one: Rollout, other: Rollout) -> None:
@@ -39,11 +40,11 @@ def same(one: Rollout, other: Rollout) -> None:
 
 def test_every_step_of_every_lane_by_hand():
     states, u = lanes([3, 1, 6]), noise(3)
-    found = rollout(Echo(), actor(), states, u, keep_states=True)
+    found = rollout(Echo(), actor(), states, u, keep="states")
     assert found.lengths.tolist() == [3, 1, T] and found.terminated.tolist() == [True, True, False]
     assert found.n_steps == 9 and found.rewards.shape == (T, 3)
     order = [(t, i) for t in range(T) for i in range(3) if t < found.lengths[i]]
-    assert list(zip(found.t, found.lane, strict=True)) == order
+    assert list(zip(found.t, found.column, strict=True)) == order
     for row, (t, i) in enumerate(order):
         state = states[i] - (t, 0)
         obs = state.astype(np.float32).astype(float)
@@ -61,12 +62,13 @@ def test_lanes_know_nothing_of_one_another():
     lengths = [3, 1, 6, 2]
     together, u = roll(lengths), noise(4)
     one_by_one = [
-        rollout(Echo(), actor(), lanes(lengths)[[i]], u[:, [i]], keep_states=True) for i in range(len(lengths))
+        rollout(Echo(), actor(), lanes(lengths)[[i]], u[:, [i]], range(i, i + 1), "states") for i in range(len(lengths))
     ]
-    apart = joined(one_by_one)
-    order = np.lexsort((apart.lane, apart.t))
-    packed = {name: getattr(apart, name)[order] for name in ("obs", "params", "actions", "states", "t", "lane")}
+    apart = join(one_by_one)
+    order = np.lexsort((apart.column, apart.t))
+    packed = {name: getattr(apart, name)[order] for name in PACKED}
     same(together, replace(apart, **packed))
+    np.testing.assert_array_equal(apart.lanes, together.lanes)
 
 
 def test_finished_lanes_are_not_stepped_and_the_states_given_are_left_alone():
@@ -94,11 +96,11 @@ def test_first_actions_replace_the_policys_first_and_no_other():
 
 
 def test_without_decisions_the_rewards_are_the_same_and_the_columns_empty():
-    kept, bare = roll([3, 1, 6]), roll([3, 1, 6], keep_decisions=False)
-    for name in ("rewards", "lengths", "terminated"):
+    kept, bare = roll([3, 1, 6]), roll([3, 1, 6], keep="rewards")
+    for name in ("rewards", "lengths", "terminated", "truncated", "final_obs", "lanes"):
         np.testing.assert_array_equal(getattr(kept, name), getattr(bare, name))
     assert bare.obs.shape == (0, 2) and bare.params.shape == (0, 2) and bare.actions.shape == (0, 1)
-    assert bare.states.shape == (0, 2) and bare.t.shape == bare.lane.shape == (0,)
+    assert bare.states is None and bare.t.shape == bare.column.shape == (0,)
 
 
 def test_a_population_acts_lane_by_lane_after_others_have_ended_too():
@@ -120,25 +122,27 @@ def test_discrete_actions_reach_the_simulator_as_the_choices_they_are():
     chain, states = Chain(), np.array([[0.0], [2.0], [3.0]])
     policy = mlp(chain)
     uniform = np.random.default_rng(0).random((6, 3, 1)).astype(np.float32)
-    found = rollout(chain, PolicyActor(policy, torch.zeros(policy.n_parameters).double()), states, uniform, True)
+    found = rollout(
+        chain, PolicyActor(policy, torch.zeros(policy.n_parameters).double()), states, uniform, keep="states"
+    )
     np.testing.assert_array_equal(found.actions[:3, 0], np.floor(3 * uniform[0, :, 0]))
     paid = chain.rewards[found.states[:, 0].astype(int), found.actions[:, 0]]
-    np.testing.assert_array_equal(found.rewards[found.t, found.lane], paid)
+    np.testing.assert_array_equal(found.rewards[found.t, found.column], paid)
 
 
 def test_joined_rollouts_are_their_lanes_side_by_side_and_the_first_lanes_come_back():
     one, other = roll([2, 3]), roll([1, 6, 4])
-    both = joined([one, other])
+    both = join([one, other])
     assert both.n_lanes == 5 and both.n_steps == one.n_steps + other.n_steps
     assert both.lengths.tolist() == [2, 3, 1, 5, 4] and both.rewards.shape == (T, 5)
     np.testing.assert_array_equal(both.rewards[:3, :2], one.rewards)
     np.testing.assert_array_equal(both.rewards[:, 2:], other.rewards)
-    paid = both.rewards[both.t, both.lane]  # the packed rows still point at their own rewards
+    paid = both.rewards[both.t, both.column]  # the packed rows still point at their own rewards
     np.testing.assert_allclose(paid, 1 + 2 * both.actions[:, 0])
     back = first_lanes(both, 2)
     assert back.rewards[3:].any() == np.False_
     same(replace(back, rewards=back.rewards[:3]), one)
-    assert first_lanes(both, 5) is both and joined([one]) is one
+    assert first_lanes(both, 5) is both and join([one]) is one
 
 
 def test_no_lane_at_all_gives_empty_arrays_of_the_right_widths():
@@ -156,5 +160,6 @@ def test_a_reward_that_is_not_finite_ends_the_run():
     policy = mlp(Point())
     act = PolicyActor(policy, torch.zeros(policy.n_parameters).double())
     assert rollout(Broken(), act, np.array([[0.0]]), noise(1, 1)).rewards[0, 0] == 1
-    with pytest.raises(RunError, match="not finite"):
+    sentence = "a reward that is NaN, infinite or beyond 1e100; the environment cannot be trained on"
+    with pytest.raises(RunError, match=sentence):
         rollout(Broken(), act, np.array([[0.0], [1.0]]), noise(2))

@@ -15,12 +15,13 @@ from benchmarks import atari, iterations, measure, sampling, tasks, updates
 from benchmarks.measure import Row, in_turns, on_cores, watch
 
 from trpo_cli.optimizers.fisher import analytic_metric, fisher_matrix
-from trpo_cli.optimizers.surrogate import surrogate_gradient
+from trpo_cli.optimizers.surrogate import surrogate_at, surrogate_gradient
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import InputMap
 from trpo_cli.policies.distributions import DiagonalGaussian
 from trpo_cli.policies.kernels import IN_NUMPY
-from trpo_cli.policies.mlp import MlpPolicy
+from trpo_cli.policies.network_policy import NetworkPolicy, ScaledInputs
+from trpo_cli.samplers.randomness import Draw
 
 KEYS = {"name", "unit", "ours", "peer", "theirs", "ratio", "target", "met", "pairs"}
 
@@ -28,7 +29,7 @@ KEYS = {"name", "unit", "ours", "peer", "theirs", "ratio", "target", "met", "pai
 @pytest.fixture
 def no_input_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares the 10,000 steps that the percentiles of the inputs come from."""
-    monkeypatch.setattr(tasks, "input_map", lambda *_: InputMap())
+    monkeypatch.setattr(tasks, "measure_input_map", lambda *_: InputMap())
 
 
 def sensible(rows: list[Row], n: int) -> None:
@@ -102,16 +103,19 @@ def test_sampler_rates():
     sensible(sampling.against_gymnasium("swimmer_v5", "Swimmer-v5", size, 1), 2)
 
 
-def perturbed(nonlinearity: str = "tanh") -> tuple[MlpPolicy, torch.Tensor]:
+def perturbed(nonlinearity: str = "tanh") -> tuple[NetworkPolicy, torch.Tensor]:
     """Hopper's network in double precision, away from its initial θ."""
     policy, theta, _ = updates.policy_of("hopper_v5")
-    policy = replace(policy, nonlinearity=nonlinearity, dtype=torch.float64)
+    network = replace(updates.network_of(policy), nonlinearity=nonlinearity, dtype=torch.float64)
+    policy = replace(policy, network=network, inputs=ScaledInputs(torch.float64, policy.input_map))
     return policy, theta.double() + 0.1 * torch.from_numpy(np.random.default_rng(0).standard_normal(len(theta)))
 
 
-def in_modules_order(policy: MlpPolicy, vector: torch.Tensor) -> torch.Tensor:
+def in_modules_order(policy: NetworkPolicy, vector: torch.Tensor) -> torch.Tensor:
     """A vector of θ's layout as the parameters of the plain modules, whose weights are transposed."""
-    parts = [part for w, b in policy._layers(vector) for part in (w.T.reshape(-1), b.reshape(-1))]
+    network = updates.network_of(policy)
+    layers = network.layers(vector[: network.n_parameters])
+    parts = [part for w, b in layers for part in (w.T.reshape(-1), b.reshape(-1))]
     return torch.cat([vector[-policy.dist.action_size :], *parts])
 
 
@@ -123,7 +127,7 @@ def test_the_plain_peers_compute_what_ours_does():
     ours, _ = surrogate_gradient(policy, theta, batch, Group())
     torch.testing.assert_close(updates.plain_gradient(network, batch), in_modules_order(policy, ours))
     v = torch.from_numpy(np.random.default_rng(1).standard_normal(len(theta)))
-    matrix = fisher_matrix(policy, theta, batch, 1.0, np.random.default_rng(0), Group(), analytic_metric)
+    matrix = fisher_matrix(surrogate_at(policy, theta, batch, Group()), 1.0, Draw(0), analytic_metric)
     expected = in_modules_order(policy, matrix.product(v))
     torch.testing.assert_close(updates.plain_product(network, batch, in_modules_order(policy, v)), expected)
 
@@ -131,7 +135,7 @@ def test_the_plain_peers_compute_what_ours_does():
 @pytest.mark.parametrize("nonlinearity", IN_NUMPY)
 def test_a_policy_acts_in_numpy_as_it_does_in_torch(nonlinearity: str):
     policy, theta = perturbed(nonlinearity)
-    policy = replace(policy, input_map=InputMap(np.full(11, 0.3), np.full(11, 0.5), 2.0))
+    policy = policy.with_input_map(InputMap(np.full(11, 0.3), np.full(11, 0.5), 2.0))
     rng = np.random.default_rng(2)
     obs, noise = (rng.standard_normal((40, n)).astype(np.float32) for n in (11, 3))
     acting = policy.acting(theta)

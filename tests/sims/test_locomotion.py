@@ -5,8 +5,7 @@ import pickle
 import mujoco
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
-from planar_bodies import ASSETS, CONF, TASKS, actions_for, shipped, visited
+from planar_bodies import ASSETS, TASKS, actions_for, shipped, visited
 
 from trpo_cli.errors import ConfigError
 

@@ -1,18 +1,25 @@
 """Laws of one point of a learning curve: an update is a function of its state, a search scores one lane a candidate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from toy_sims import Echo, Point, mlp, single, trpo, vine
 
+from trpo_cli.optimizers.base import Arrays
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.parallel.group import Group
 from trpo_cli.samplers.base import Sampler
-from trpo_cli.samplers.episodes import run_paths
-from trpo_cli.samplers.randomness import generator
-from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row, State
+from trpo_cli.samplers.episodes import run_episodes
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Task
+from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row
+from trpo_cli.training.state import TrainingState
 
 WORLD, POINT, ECHO = Group(), Point(), Echo()
+POINT_TASK, ECHO_TASK = Task(POINT, 20), Task(ECHO, 20)
 # Section 5 of the design: what a row of progress.jsonl holds, beside the trainer's own keys.
 COLLECT = {f"collect/{k}" for k in ("episode_return", "score", "episode_length", "n_episodes", "sim_steps")}
 UPDATE = {f"update/{k}" for k in ("mean_kl", "max_kl", "surrogate_gain", "accepted", "backtracks", "cg_residual")}
@@ -20,15 +27,23 @@ TIMES = {"time/collect_s", "time/update_s"}
 
 
 def update(sampler: Sampler) -> PolicyUpdate:
-    return PolicyUpdate(POINT, mlp(POINT), sampler, trpo(), 0)
+    return PolicyUpdate(POINT_TASK, mlp(POINT), sampler, trpo(), 0)
 
 
 def search(population: int = 20, sim: Echo | Point = POINT) -> PopulationSearch:
-    return PopulationSearch(sim, mlp(sim), Cem(population, 0.25, 0.1, 0.0, 0), 20, 0)
+    return PopulationSearch(Task(sim, 20), mlp(sim), Cem(population, 0.25, 0.1, 0.0, 0), 0)
 
 
 def comparable(row: Row) -> Row:
     return {key: value for key, value in row.items() if not key.startswith("time/")}
+
+
+def flat(state: TrainingState) -> dict[str, object]:
+    """Every array and number of a state by name."""
+    found: dict[str, object] = vars(state) | {"theta": state.theta.numpy()}
+    for part in (vars(found.pop("input_map")), found.pop("search") or {}):
+        found |= {f"part {key}": value for key, value in part.items()}
+    return found
 
 
 EVERY = pytest.mark.parametrize(
@@ -38,63 +53,65 @@ EVERY = pytest.mark.parametrize(
 
 @EVERY
 def test_an_iteration_is_a_function_of_state_and_iteration_and_leaves_its_state_alone(algorithm: Algorithm):
-    def frozen(state: State) -> dict[str, bytes]:
-        return {key: value.numpy().tobytes() for key, value in state.items()}
+    def frozen(state: TrainingState) -> dict[str, object]:
+        return {key: value.tobytes() if isinstance(value, np.ndarray) else value for key, value in flat(state).items()}
 
-    state = algorithm.initial()
+    first = replace(algorithm.initial(), episode_length=7.0)
+    state = replace(first, iteration=3)
     before = frozen(state)
-    (one, row), (same, row_again) = (algorithm.iterate(state, 3, WORLD) for _ in range(2))
-    assert frozen(state) == before == frozen(algorithm.initial())
-    assert frozen(one) == frozen(same) != before and set(one) == set(state)
+    (one, row), (same, row_again) = (algorithm.iterate(state, WORLD) for _ in range(2))
+    assert frozen(state) == before == frozen(replace(algorithm.initial(), episode_length=7.0, iteration=3))
+    assert frozen(one) == frozen(same) != before and frozen(one).keys() == before.keys()
+    assert (one.iteration, one.sim_steps_total, one.time_s) == (3, 0, 0.0)  # counting is left to the loop
     assert comparable(row) == comparable(row_again)
-    assert comparable(algorithm.iterate(state, 4, WORLD)[1]) != comparable(row)
+    assert comparable(algorithm.iterate(replace(first, iteration=4), WORLD)[1]) != comparable(row)
 
 
 @pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
 def test_a_row_has_the_keys_that_the_figures_are_drawn_from(sampler: Sampler):
     algorithm = update(sampler)
-    _, row = algorithm.iterate(algorithm.initial(), 0, WORLD)
+    _, row = algorithm.iterate(algorithm.initial(), WORLD)
     assert set(row) >= COLLECT | UPDATE | TIMES
     assert row["collect/score"] == pytest.approx(row["collect/episode_return"] / 20)
-    _, row = search().iterate(search().initial(), 0, WORLD)
+    _, row = search().iterate(search().initial(), WORLD)
     assert set(row) >= COLLECT | TIMES | {"update/best_return"}
 
 
 def test_the_first_theta_is_a_function_of_the_seed():
     policy = mlp(POINT, (4,))
-    thetas = [PolicyUpdate(POINT, policy, single(), trpo(), seed).initial()["theta"] for seed in (0, 0, 1)]
+    thetas = [PolicyUpdate(POINT_TASK, policy, single(), trpo(), seed).initial().theta for seed in (0, 0, 1)]
     assert torch.equal(thetas[0], thetas[1]) and not torch.equal(thetas[0], thetas[2])
-    assert torch.equal(thetas[0], policy.initial(generator(0, "initial_policy")))
+    assert torch.equal(thetas[0], policy.initial(Draw(0).generator("initial_policy")))
     for seed in (0, 1):  # and a search starts where the updates do
-        found = PopulationSearch(POINT, policy, Cem(8, 0.25, 0.1, 0.0, 0), 20, seed).initial()["theta"]
+        found = PopulationSearch(POINT_TASK, policy, Cem(8, 0.25, 0.1, 0.0, 0), seed).initial().theta
         assert torch.equal(found, thetas[2 * seed])
 
 
 def test_the_row_is_of_the_policy_that_drew_the_batch_not_of_the_updated_one():
     algorithm = update(single())
-    state = algorithm.initial()
-    _, row = algorithm.iterate(state, 5, WORLD)
-    paths = run_paths(POINT, algorithm.policy, state["theta"], 0, 5, range(16), 20)
+    state = replace(algorithm.initial(), iteration=5)
+    _, row = algorithm.iterate(state, WORLD)
+    paths = run_episodes(POINT_TASK, PolicyActor(algorithm.policy, state.theta), Draw(0, 5), range(16))
     assert row["collect/episode_return"] == pytest.approx(paths.rewards.sum(0).mean())
 
 
 class Watched(Cem):
     """Keeps what it was told."""
 
-    def tell(self, state: State, thetas: np.ndarray, returns: np.ndarray) -> tuple[State, dict[str, float]]:
+    def tell(self, state: Arrays, thetas: np.ndarray, returns: np.ndarray) -> tuple[Arrays, dict[str, float]]:
         vars(self).setdefault("told", []).append((thetas, returns))
         return super().tell(state, thetas, returns)
 
 
 def watched(seed: int = 4) -> PopulationSearch:
-    return PopulationSearch(ECHO, mlp(ECHO), Watched(9, 0.4, 0.1, 0.0, 0), 20, seed)
+    return PopulationSearch(ECHO_TASK, mlp(ECHO), Watched(9, 0.4, 0.1, 0.0, 0), seed)
 
 
 def test_candidates_depend_on_seed_and_iteration():
     asked = []
     for seed, iteration in ((4, 2), (4, 2), (4, 3), (5, 2)):
         algorithm = watched(seed)
-        algorithm.iterate(watched().initial(), iteration, WORLD)
+        algorithm.iterate(replace(watched().initial(), iteration=iteration), WORLD)
         asked.append(algorithm.search.told[0][0])
     assert np.array_equal(asked[0], asked[1])
     assert not np.isin(asked[0], asked[2:]).any()
@@ -107,30 +124,29 @@ def test_an_iteration_tells_the_next_how_long_an_episode_is():
         told.append(words[-1])  # type: ignore[arg-type]
         return single()(*words)  # type: ignore[arg-type]
 
-    algorithm = PolicyUpdate(POINT, mlp(POINT), sampler, trpo(), 0)  # type: ignore[arg-type]
-    state, row = algorithm.iterate(algorithm.initial(), 0, WORLD)
-    algorithm.iterate(state, 1, WORLD)
-    algorithm.iterate({"theta": state["theta"]}, 1, WORLD)  # a checkpoint from before this was kept
-    assert np.isnan([told[0], told[2]]).all() and told[1] == pytest.approx(row["collect/episode_length"])
+    algorithm = PolicyUpdate(POINT_TASK, mlp(POINT), sampler, trpo(), 0)  # type: ignore[arg-type]
+    state, row = algorithm.iterate(algorithm.initial(), WORLD)
+    algorithm.iterate(state, WORLD)
+    assert np.isnan(told[0]) and told[1] == pytest.approx(row["collect/episode_length"]) == state.episode_length
 
 
 def test_every_candidate_is_scored_by_one_episode_in_its_own_lane():
     policy, algorithm = mlp(ECHO), watched()
-    state, row = algorithm.iterate(algorithm.initial(), 2, WORLD)
+    state, row = algorithm.iterate(replace(algorithm.initial(), iteration=2), WORLD)
     ((thetas, returns),) = algorithm.search.told
     for q in range(9):
-        alone = run_paths(ECHO, policy, torch.from_numpy(thetas[q]), 4, 2, range(q, q + 1), 20)
+        alone = run_episodes(ECHO_TASK, PolicyActor(policy, torch.from_numpy(thetas[q])), Draw(4, 2), range(q, q + 1))
         assert returns[q] == pytest.approx(alone.rewards.sum())
     assert row["collect/episode_return"] == pytest.approx(returns.mean())  # of the whole population
     assert row["collect/n_episodes"] == 9 and row["update/best_return"] == returns.max()
     elite = np.argsort(-returns)[:4]
-    np.testing.assert_allclose(state["theta"], thetas[elite].mean(0))  # and that is the policy it hands out
+    np.testing.assert_allclose(state.theta, thetas[elite].mean(0))  # and that is the policy it hands out
 
 
 def test_a_search_improves_a_toy_task():
     algorithm = search(60)
     state, scores = algorithm.initial(), []
     for iteration in range(12):
-        state, row = algorithm.iterate(state, iteration, WORLD)
+        state, row = algorithm.iterate(replace(state, iteration=iteration), WORLD)
         scores.append(row["collect/score"])
     assert scores[0] < 0.5 < 0.7 < scores[-1]

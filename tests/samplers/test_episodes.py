@@ -1,0 +1,80 @@
+"""Laws of whole episodes: shared by budget, grouped, counted, and the same whatever is known before."""
+
+from dataclasses import replace
+from math import nan
+
+import numpy as np
+import pytest
+from toy_policies import (
+    ECHO_ACTOR,
+    ECHO_POLICY,
+    ECHO_TASK,
+    ECHO_THETA,
+    POINT_POLICY,
+    POINT_TASK,
+    POINT_THETA,
+    WORLD,
+)
+from toy_sims import Array, Echo, scripted, single, vine
+
+from trpo_cli.samplers.base import Sampler
+from trpo_cli.samplers.episodes import episode_stats, first_until, run_episodes
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.single_path import SinglePath
+from trpo_cli.samplers.vine import Vine
+
+
+@pytest.mark.parametrize("sampler", [single(steps_per_iteration=137), vine(trunk_steps=40)], ids=["single", "vine"])
+def test_what_is_expected_of_an_episode_decides_what_is_dropped_and_nothing_else(sampler: SinglePath | Vine):
+    batches, steps = [], []
+    for expected in (nan, 0.5, 3.0, 1e6):
+        batch, found = sampler(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, 2), WORLD, expected)
+        order = np.lexsort(np.column_stack([batch.obs, batch.advantages]).T)
+        batches.append([x[order] for x in (batch.obs, batch.actions.numpy(), batch.advantages.numpy())])
+        steps.append(found["collect/sim_steps"])
+    for other in batches[1:]:
+        for ours, theirs in zip(batches[0], other, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert steps[1] > max(steps[2:])  # the shorter the episodes are taken to be, the more of them
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "n"), [([3, 4, 5], 1, 1), ([3, 4, 5], 3, 1), ([3, 4, 5], 4, 2), ([3, 4, 5], 99, 3)]
+)
+def test_the_fewest_leading_items_that_reach_a_budget(lengths: list[int], budget: int, n: int):
+    assert first_until(lengths, budget) == n
+
+
+def test_many_paths_run_in_groups_that_do_not_show(monkeypatch: pytest.MonkeyPatch):
+    whole = run_episodes(ECHO_TASK, ECHO_ACTOR, Draw(3, 2), range(5, 30))
+    monkeypatch.setattr(Echo, "max_lanes", 7)
+    pieces = run_episodes(ECHO_TASK, ECHO_ACTOR, Draw(3, 2), range(5, 30))
+    np.testing.assert_array_equal(whole.lengths, pieces.lengths)
+    np.testing.assert_allclose(whole.rewards, pieces.rewards)
+
+
+def test_the_statistics_of_episodes_by_hand():
+    roll = scripted(np.array([[1.0, 2.0, 3.0], [0.0, 2.0, 1.0]]), np.array([1, 2, 2]))
+    found = episode_stats(replace(roll, terminated=np.array([True, False, False])), 10, WORLD)
+    assert found == {
+        "collect/episode_return": 3.0,
+        "collect/episode_return_std": pytest.approx(np.std([1, 4, 4])),
+        "collect/episode_return_max": 4.0,
+        "collect/episode_return_min": 1.0,
+        "collect/score": 0.3,
+        "collect/episode_length": pytest.approx(5 / 3),
+        "collect/n_episodes": 3,
+        "collect/terminated_fraction": pytest.approx(1 / 3),
+        "collect/sim_steps": 5,
+        "collect/episode_returns": (1.0, 4.0, 4.0),
+    }
+
+
+@pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
+def test_a_batch_is_a_function_of_theta_seed_and_iteration(sampler: Sampler):
+    def draw(seed: int, iteration: int) -> Array:
+        batch, _ = sampler(POINT_TASK, POINT_POLICY, POINT_THETA, Draw(seed, iteration), WORLD)
+        return np.column_stack([batch.obs, batch.actions[:, 0], batch.advantages[:, :1]])
+
+    np.testing.assert_array_equal(draw(0, 0), draw(0, 0))
+    assert not np.isin(draw(0, 0), draw(0, 1)).any() and not np.isin(draw(0, 0), draw(1, 0)).any()
