@@ -43,9 +43,13 @@ def test_the_nearest_option_is_proposed(word: str, near: str):
     [
         (["iteration=3"], "iteration does not exist; did you mean iterations?"),
         (["optimizer.kl_limt=0.1"], "optimizer.kl_limt does not exist; did you mean optimizer.kl_limit?"),
-        (["task.vine.n_trunk=3"], "task.vine.n_trunk does not exist; did you mean task.vine.n_trunks?"),
+        (["sampler=vine", "sampler.n_trunk=3"], "sampler.n_trunk does not exist; did you mean sampler.n_trunks?"),
         (["envs=hopper"], "envs does not exist; did you mean env?"),
         (["xyz=3"], "xyz does not exist; see trpo-train --help"),
+        (["task.step_limit=3"], "task.step_limit does not exist; did you mean step_limit?"),
+        (["task.gamma=3"], "task.gamma does not exist; did you mean sampler.gamma?"),
+        (["kl_limit=3"], "kl_limit does not exist; did you mean optimizer.kl_limit?"),
+        (["env=hopper", "env.frame_skp=3"], "env.frame_skp does not exist; did you mean env.frame_skip?"),
         (["xyz.abc=3"], "xyz.abc does not exist; see trpo-train --help"),
         (["~iteration"], "iteration does not exist; did you mean iterations?"),
         (
@@ -59,7 +63,7 @@ def test_the_nearest_option_is_proposed(word: str, near: str):
         (
             ["optimizer=cem", "optimizer.cg_iterations=3"],
             "optimizer.cg_iterations does not exist with the chosen options; "
-            "it belongs to optimizer=natural_gradient, optimizer=trpo",
+            "it belongs to optimizer=empirical_fim, optimizer=natural_gradient, optimizer=trpo",
         ),
         (
             ["optimizer={a:1}"],
@@ -77,23 +81,21 @@ def test_an_unknown_key_is_answered_with_the_nearest_or_the_option_it_belongs_to
         ("seed=abc", "seed=abc is not a whole number"),
         ("seed=1.5", "seed=1.5 is not a whole number"),
         ("seed=", "seed= is not a whole number"),
-        ("seed=null", "seed=null cannot be: it needs a value"),
+        ("seed=null", "seed=null is not possible: a value is needed"),
         ("path_scale=half", "path_scale=half is not a number"),
         ("name=[a]", "name=['a'] is not a word"),
-        ("task.hidden_sizes=5", "task.hidden_sizes=5 is not a list; write task.hidden_sizes=[5]"),
-        ("task.hidden_sizes=[a]", "task.hidden_sizes[0]=a is not a whole number"),
-        ("task=3", "task=3 is not a section of keys; set task.…=… for each key"),
-        ("~task.gamma", "task.gamma cannot be taken out; set task.gamma=… to another value"),
-        ("task.input_scale={a:1}", "task.input_scale is a list, or a section of keys, and cannot become the other"),
+        ("step_limit=many", "step_limit=many is not a whole number"),
         ("+seed=1", "seed exists already; write seed=… without a +"),
-        ("+env=hopper", "env is chosen already; write env=… without a + to choose another"),
-        ("+optimizer=trpo", "optimizer is chosen already; write optimizer=… without a + to choose another"),
-        ("++sampler=vine", "sampler is chosen already; write sampler=… without a + to choose another"),
-        ("env@here=hopper", "env@here: options stay in their own group; write env=…"),
-        ("seed", "seed is no override; write key=value, for example env=hopper or seed=1"),
-        ("seed:1", "seed:1 is no override; write key=value, for example env=hopper or seed=1"),
-        ("seed='", "seed=' is no override; write key=value, for example env=hopper or seed=1"),
-        ("=1", "=1 is no override; write key=value, for example env=hopper or seed=1"),
+        ("+env=hopper", "env has an option already; write env=… without a + to choose another"),
+        ("+optimizer=trpo", "optimizer has an option already; write optimizer=… without a + to choose another"),
+        ("++sampler=vine", "sampler has an option already; write sampler=… without a + to choose another"),
+        ("env@here=hopper", "env@here: an option cannot be put elsewhere; write env=…"),
+        ("~env", "env has no value; set env=…"),
+        ("~sampler", "sampler has no value; set sampler=…"),
+        ("seed", "seed is not an override; write key=value, for example env=hopper or seed=1"),
+        ("seed:1", "seed:1 is not an override; write key=value, for example env=hopper or seed=1"),
+        ("seed='", "seed=' is not an override; write key=value, for example env=hopper or seed=1"),
+        ("=1", "=1 is not an override; write key=value, for example env=hopper or seed=1"),
     ],
 )
 def test_a_wrong_value_or_word_is_named(word: str, sentence: str):
@@ -105,7 +107,10 @@ def test_a_wrong_value_or_word_is_named(word: str, sentence: str):
     [
         ("iteratons: 3", "iteratons does not exist; did you mean iterations? (in experiment/mine.yaml)"),
         ("seed: abc", "seed=abc is not a whole number (in experiment/mine.yaml)"),
-        ("seed: [3", "{conf}/experiment/mine.yaml, line 3, is no YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "seed: [3",
+            "{conf}/experiment/mine.yaml, line 3, is not valid YAML: ",
+        ),
         (
             "defaults:\n  - override /env: hoper",
             "env=hoper does not exist; did you mean env=hopper? choices: " + ", ".join(options("env")),
@@ -118,7 +123,7 @@ def test_a_fault_in_a_file_is_said_with_the_file(text: str, sentence: str, tmp_p
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
-    assert said("experiment=mine", conf=tmp_path) == sentence.format(conf=tmp_path)
+    assert said("experiment=mine", conf=tmp_path).startswith(sentence.format(conf=tmp_path))
 
 
 def test_what_is_not_foreseen_is_still_one_line():

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from trpo_cli.cli import train as cli
 from trpo_cli.cli.help import page
 
-TINY = ("workers=1", "iterations=1", "sampler.n_paths=2", "task.step_limit=20")
+TINY = ("workers=1", "iterations=1", "sampler.n_paths=2", "step_limit=20")
 Outcome = tuple[int, str, str]  # exit status, output, errors
 Command = Callable[..., Outcome]
 
@@ -59,28 +59,29 @@ REFUSED = {
     "env=": "env= does not exist; choices: ",
     "env=[hopper]": "env=… takes one option, not a list",
     "optimizer.kl_limt=0.1": "optimizer.kl_limt does not exist; did you mean optimizer.kl_limit?",
-    "+kl_limit=0.1": "kl_limit does not exist; known here: seed, iterations",
+    "+kl_limit=0.1": "kl_limit does not exist; did you mean optimizer.kl_limit?",
+    "+zzz=0.1": "zzz does not exist; known here: seed, iterations",
     "++sede=3": "sede does not exist; did you mean seed?",
-    "+task.step_limt=3": "task.step_limt does not exist; did you mean task.step_limit?",
+    "task.step_limit=3": "task.step_limit does not exist; did you mean step_limit?",
     "+optimizer.foo=3": "optimizer.foo does not exist; known here: optimizer.kl_limit",
-    "seed": "seed is no override; write key=value",
+    "seed": "seed is not an override; write key=value",
     "--foo": "unrecognized arguments: --foo; write flags first, then key=value",
     "-x seed=1": "unrecognized arguments: -x; write flags first, then key=value",
     "seed=0,1 -m workers=1": "unrecognized arguments: workers=1; write flags first, then key=value",
     "--config-name foo": "Cannot find primary config 'foo'",
-    "seed=1,2": "seed=1,2 is a sweep; add -m to run one job for each value",
-    "env=hopper,walker": "env=hopper,walker is a sweep; add -m",
-    "seed=range(3)": "seed=range(3) is a sweep; add -m",
+    "seed=1,2": "seed=1,2 has several values; add -m to run one job for each",
+    "env=hopper,walker": "env=hopper,walker has several values; add -m",
+    "seed=range(3)": "seed=range(3) has several values; add -m",
     "-m seed=a,b": "seed=a is not a whole number",
     "-m env=hopper,hoper": "env=hoper does not exist; did you mean env=hopper?",
     # wrong types
     "seed=abc": "seed=abc is not a whole number",
     "iterations=1e3": "iterations=1000.0 is not a whole number",
-    "iterations=null": "iterations=null cannot be: it needs a value",
+    "iterations=null": "iterations=null is not possible: a value is needed",
     "optimizer.cg_iterations=10.5": "optimizer.cg_iterations=10.5 is not a whole number",
     "optimizer.kl_limit=small": "optimizer.kl_limit=small is not a number",
     "policy.hidden_sizes=5": "policy.hidden_sizes=5 is not a list; write policy.hidden_sizes=[5]",
-    "sampler.standardise=maybe": "sampler.standardise=maybe is neither true nor false",
+    "sampler.standardise=maybe": "sampler.standardise=maybe must be true or false",
     "workers=two": "workers=two must be auto or a whole number >= 1",
     # out of range
     "seed=-1": "seed=-1 must be >= 0",
@@ -93,7 +94,8 @@ REFUSED = {
     "optimizer.fisher_fraction=2": "optimizer.fisher_fraction=2.0 must be in (0, 1]",
     "sampler.gamma=1.5": "sampler.gamma=1.5 must be in (0, 1]",
     "sampler.n_paths=1": "sampler.n_paths=1 must be at least 2 where sampler.baseline=time",
-    "task.step_limit=0": "sampler.step_limit=0 must be at least 1",
+    "step_limit=0": "step_limit=0 must be at least 1",
+    "sampler.step_limit=50": "sampler.step_limit=50 must be that of the whole run; set step_limit=50",
     "policy.hidden_sizes=[0]": "policy.hidden_sizes=[0]: every layer needs at least 1 unit",
     "policy.input_scale=[1,2]": "policy.input_scale has 2 numbers and the observation 4: give one an input",
     "policy.nonlinearity=sigmoid": "policy.nonlinearity=sigmoid is unknown; choose one of softplus, tanh, relu",
@@ -109,10 +111,10 @@ REFUSED = {
     "~seed": "seed has no value; set seed=…",
     "seed=${nowhere}": "seed refers to ${nowhere}, which does not exist",
     # combinations that make no sense
-    "sampler=vine optimizer=cem": "optimizer=cem scores whole episodes and takes no sampler=vine; use sampler=single",
-    "sampler=vine optimizer.damping=paths": "optimizer.damping=paths is made of whole episodes and takes no sampler",
-    "sampler=vine optimizer=cma": "optimizer=cma scores whole episodes and takes no sampler=vine; use sampler=single",
-    "sampler=vine optimizer=rwr": "optimizer=rwr scores whole episodes and takes no sampler=vine; use sampler=single",
+    "sampler=vine optimizer=cem": "optimizer=cem scores whole episodes and cannot use sampler=vine; use sampler=single",
+    "sampler=vine optimizer.damping=paths": "optimizer.damping=paths needs whole episodes and cannot use sampler",
+    "sampler=vine optimizer=cma": "optimizer=cma scores whole episodes and cannot use sampler=vine; use sampler=single",
+    "sampler=vine optimizer=rwr": "optimizer=rwr scores whole episodes and cannot use sampler=vine; use sampler=single",
     "sampler=vine sampler.proposal=uniform": "sampler.proposal=uniform must be policy for continuous actions",
     "sampler=vine sampler.estimator=all_actions": "sampler.estimator=all_actions must be self_normalised",
     "env=hopper optimizer=cma": "optimizer=cma searches 2 to optimizer.max_parameters=2000 parameters and this policy",
@@ -183,7 +185,7 @@ def test_cfg_shows_what_is_composed_and_runs_nothing(trpo_train: Command):
     assert (status, errors) == (0, "") and not list(Path.cwd().iterdir())
     shown = yaml.safe_load(output)
     assert shown["env"]["model"] == "hopper.xml" and shown["optimizer"]["kl_limit"] == 0.02
-    assert shown["sampler"]["n_paths"] == "${task.single.n_paths}"
+    assert shown["sampler"]["n_paths"] == 1000 and shown["step_limit"] == 1000
 
 
 def real(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
