@@ -6,8 +6,6 @@ Every room may import this one.
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-INTACT = "the last checkpoint is intact, the same command resumes"  # ends the sentence on what stopped a run
-
 
 class ConfigError(ValueError):
     """Bad input found before anything started; the command prints the sentence and exits with 2."""

@@ -118,9 +118,7 @@ def test_a_signal_while_torch_is_imported_ends_the_command_with_a_sentence(numbe
         until(lambda: "libtorch_cpu" in Path(f"/proc/{command.process.pid}/maps").read_text())
         command.process.send_signal(number)
         assert command.ended() == 128 + number
-    assert command.errors() == (
-        "trpo-train: stopped at once; the last checkpoint is intact, the same command resumes\n"
-    )
+    assert command.errors() == "trpo-train: stopped at once\n"
     assert not (tmp_path / RUN).exists()
 
 
@@ -181,11 +179,11 @@ def test_a_killed_leader_leaves_the_cursor_visible(tmp_path: Path):
 @pytest.mark.parametrize(
     ("fault", "n", "sentence"),
     [
-        ("error:0:1", 1, "the run failed: ValueError: the pole is broken (faulty.py:"),
-        ("error:1:1", 2, "worker 1 of 2 failed: ValueError: the pole is broken (faulty.py:"),
-        ("memory:2:1", 3, "worker 2 of 3 failed: MemoryError (faulty.py:"),
-        ("exit:0:1", 1, "the run failed: SystemExit: 0 (faulty.py:"),
-        ("vanish:1:1", 2, "worker 0 of 2 lost the connection to another; "),
+        ("error:0:1", 1, "the run failed: ValueError: the pole is broken (faulty_env.py:"),
+        ("error:1:1", 2, "worker 1 of 2 failed: ValueError: the pole is broken (faulty_env.py:"),
+        ("memory:2:1", 3, "worker 2 of 3 failed: MemoryError (faulty_env.py:"),
+        ("exit:0:1", 1, "the run failed: SystemExit: 0 (faulty_env.py:"),
+        ("vanish:1:1", 2, "worker 0 of 2 lost the connection to another"),
     ],
 )
 def test_a_simulator_that_fails_ends_the_run_with_its_reason_which_resumes(
@@ -197,6 +195,14 @@ def test_a_simulator_that_fails_ends_the_run_with_its_reason_which_resumes(
     assert line.startswith(f"trpo-train: {sentence}")
     assert line.endswith("the last checkpoint is intact, the same command resumes")
     require_resumable(tmp_path, n, whole)
+
+
+@pytest.mark.parametrize(("fault", "n"), [("error:0:0", 1), ("error:1:0", 2)])
+def test_a_checkpoint_is_promised_only_if_there_is_one(fault: str, n: int, tmp_path: Path):
+    with trpo_train(tmp_path, f"workers={n}", FAULT=fault) as command:
+        assert command.ended() == 1
+    assert command.errors().endswith("; nothing is saved yet\n")
+    assert not (tmp_path / RUN / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize("n", [1, 2])

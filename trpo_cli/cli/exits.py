@@ -8,12 +8,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.messages import explain_value
-from trpo_cli.errors import INTACT, ConfigError, Interrupted, RunError
+from trpo_cli.errors import ConfigError, Interrupted, RunError
 
 
 class JobError(RuntimeError):
@@ -30,7 +31,7 @@ def sentences(command: str) -> Iterator[None]:
             raise Interrupted(number)  # it has jobs to end
         # Not raised: C++ that is importing torch may abort on it.
         if os.environ.get("RANK", "0") == "0":
-            say(command, f"stopped at once; {INTACT}")
+            say(command, "stopped at once")
         os._exit(128 + number)
 
     before = {number: signal.signal(number, at_once) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -53,16 +54,33 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OmegaConfBaseException):
         return 2, explain_value(error)
     if isinstance(error, RunError):
-        return 1, str(error)
+        return 1, _with_notes(str(error), error)
     if isinstance(error, JobError):
         return error.args[0], "not every job of the sweep has finished; the same command runs what is missing"
     if isinstance(error, BrokenPipeError):
-        return 128 + signal.SIGPIPE, f"standard output was closed; {INTACT}"
+        return 128 + signal.SIGPIPE, _with_notes("standard output was closed", error)
     if isinstance(error, OSError):
         return 1, f"cannot write to {error.filename or 'standard output'}: {error.strerror}"
     if isinstance(error, Interrupted):
-        return 128 + error.args[0], f"stopped at once; {INTACT}"
+        return 128 + error.args[0], _with_notes("stopped at once", error)
     return None
+
+
+def _with_notes(sentence: str, error: BaseException) -> str:
+    return "; ".join([sentence, *getattr(error, "__notes__", [])])
+
+
+@contextmanager
+def noting_what_is_saved(directory: Path) -> Iterator[None]:
+    """Have the sentence on what stopped a run say what is left of it, from what lies in its directory."""
+    from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
+
+    try:
+        yield
+    except (RunError, BrokenPipeError, Interrupted) as error:
+        saved = (directory / CHECKPOINT).exists() or (directory / PREVIOUS).exists()
+        error.add_note("the last checkpoint is intact, the same command resumes" if saved else "nothing is saved yet")
+        raise
 
 
 def _leave(command: str, status: int, sentence: str, everywhere: bool = False) -> NoReturn:

@@ -20,7 +20,7 @@ from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from trpo_cli.cli.exits import JobError, say, sentences, verdict  # noqa: E402
+from trpo_cli.cli.exits import JobError, noting_what_is_saved, say, sentences, verdict  # noqa: E402
 from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain  # noqa: E402
 from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
@@ -48,7 +48,7 @@ def _job(cfg: DictConfig) -> None:
         return processes.n_workers(cfg.workers, cores), plan
 
     n, plan = processes.agreed(prepare)
-    with StopRequest() as stop:
+    with noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: run.execute(plan, group, stop))
     if status:
         raise SystemExit(status)

@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from trpo_cli.errors import INTACT, ConfigError, RunError
+from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.parallel.group import Group
 
 GRACE_S = 5.0  # for the other workers to end by themselves once one has ended
@@ -110,9 +110,9 @@ def _failure(error: BaseException) -> RunError:
     where = traceback.extract_tb(error.__traceback__)[-1]
     file = Path(where.filename)
     if file.parts[-3:-1] == ("torch", "distributed") and isinstance(error, RuntimeError):
-        return LostWorkerError(f"{who} lost the connection to another; {INTACT}")
+        return LostWorkerError(f"{who} lost the connection to another")
     what = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])[:300].removesuffix(": ")
-    return RunError(f"{who} failed: {what} ({file.name}:{where.lineno}); {INTACT}")
+    return RunError(f"{who} failed: {what} ({file.name}:{where.lineno})")
 
 
 def agree(refusal: ConfigError | None) -> None:
@@ -229,11 +229,11 @@ def _verdict(codes: list[int | None], told: list[Exception]) -> int:
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             reason = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
-            raise RunError(f"worker {rank} of {len(codes)} was killed by {name}{reason}; {INTACT}")
+            raise RunError(f"worker {rank} of {len(codes)} was killed by {name}{reason}")
     if told:
         raise told[0]
     rank, code = next((rank, code) for rank, code in enumerate(codes) if not _in_order(code))
-    raise RunError(f"worker {rank} of {len(codes)} ended with status {code}; {INTACT}")
+    raise RunError(f"worker {rank} of {len(codes)} ended with status {code}")
 
 
 def _end(workers: list[BaseProcess]) -> None:
