@@ -46,7 +46,7 @@ def run(folder: Path, *words: str) -> None:
 
 def test_the_worked_examples_train_and_pass_their_tests(tmp_path: Path):
     blocks = re.findall(r"^```\w+\n# (mine/\S+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    names = ("lander", "quadratic", "steepest")  # file, YAML and test of each
+    names = ("lander", "quadratic", "normalised", "steepest")  # file, YAML and test of each
     assert sorted(Path(name).stem.removeprefix("test_") for name, _ in blocks) == sorted(3 * names)
     for name, text in blocks:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,7 @@ def test_the_worked_examples_train_and_pass_their_tests(tmp_path: Path):
     run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mine")
     mine = ("-m", "trpo_cli", "--config-dir", "mine/conf", "env=lander", "workers=1")
     run(tmp_path, *mine, "iterations=2", "sampler=vine")
+    run(tmp_path, *mine, "iterations=2", "policy=normalised", "name=normalised")
     run(tmp_path, *mine, "iterations=10", "policy=quadratic", "optimizer=steepest")
     directory = tmp_path / "outputs/train/lander/steepest-single/seed0"
     rows = [json.loads(line) for line in (directory / "progress.jsonl").read_text().splitlines()]

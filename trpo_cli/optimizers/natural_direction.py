@@ -31,14 +31,15 @@ class Direction:
         """The ``update/`` statistics of the conjugate gradient."""
         return {"update/cg_residual": self.solution.residual, "update/cg_iterations": self.solution.iterations}
 
-    def boundary_scale(self, kl_limit: float) -> float | str:
-        """β that puts the quadratic model of the KL on δ, or the name of the reason why there is none."""
-        curvature = float(self.s @ self.matrix.product(self.s))
-        if not (isfinite(curvature) and bool(torch.isfinite(self.s).all())):
-            return "non_finite_direction"
-        if curvature <= 0:
-            return "no_positive_curvature"
-        return sqrt(2 * kl_limit / curvature)  # Appendix C: β = sqrt(2δ / sᵀAs)
+
+def boundary_scale(matrix: FisherMatrix, s: Tensor, kl_limit: float) -> float | str:
+    """β that puts the quadratic model of the KL along ``s`` ``[D]`` on δ, or the name of the reason for having none."""
+    curvature = float(s @ matrix.product(s))
+    if not (isfinite(curvature) and bool(torch.isfinite(s).all())):
+        return "non_finite_direction"
+    if curvature <= 0:
+        return "no_positive_curvature"
+    return sqrt(2 * kl_limit / curvature)  # Appendix C: β = sqrt(2δ / sᵀAs)
 
 
 @dataclass(frozen=True)

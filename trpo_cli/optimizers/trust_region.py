@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trpo_cli.optimizers.base import Updated, refusal, why_useless
 from trpo_cli.optimizers.line_search import LineSearch
-from trpo_cli.optimizers.natural_direction import NaturalDirection
+from trpo_cli.optimizers.natural_direction import NaturalDirection, boundary_scale
 from trpo_cli.optimizers.surrogate import surrogate_at
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
@@ -49,7 +49,7 @@ class TrustRegion:
         if (reason := why_useless(at.gradient)) is not None:
             return refusal(at, reason)
         direction = find_direction(at, draw)
-        scale = direction.boundary_scale(self.kl_limit)
+        scale = boundary_scale(direction.matrix, direction.s, self.kl_limit)
         if isinstance(scale, str):
             return refusal(at, scale)
         updated = search(at, scale * direction.s)
