@@ -20,7 +20,7 @@ import trpo_cli
 from trpo_cli.cli import train as cli
 from trpo_cli.cli.evaluate import MEANING, USAGE, Request, evaluate, parse, play, trained
 from trpo_cli.errors import ConfigError
-from trpo_cli.samplers.randomness import generator, generators
+from trpo_cli.samplers.randomness import Draw
 
 LIMIT = 60
 KEYS = ", ".join(MEANING)
@@ -63,7 +63,7 @@ def test_no_episode_starts_where_training_did_whatever_the_seed(run: Path):
             return begun[-1]
 
     play(Watched(), policy, theta, Request(str(run), seed=0), 1, range(8))  # type: ignore[arg-type]
-    seen = np.array([sim.reset(generators(0, "initial_state", i, range(16))) for i in range(4)]).reshape(-1, 4)
+    seen = np.array([sim.reset(Draw(0, i).generators("initial_state", range(16))) for i in range(4)]).reshape(-1, 4)
     assert begun[0].shape == (8, 4) and not np.isin(begun[0], seen).any()
 
 
@@ -71,8 +71,8 @@ def test_no_episode_starts_where_training_did_whatever_the_seed(run: Path):
 def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_own(run: Path, greedy: bool):
     sim, policy, theta, _, _ = trained(run)
     for lane, value in enumerate(score(run, greedy=greedy, episodes=3, seed=4)["returns"]):
-        states, total = sim.reset([generator(4, "evaluation_start", 0, lane)]), 0.0
-        noise = policy.dist.draw_noise(generator(4, "evaluation", 0, lane), (LIMIT,))
+        states, total = sim.reset([Draw(4).generator("evaluation_start", lane)]), 0.0
+        noise = policy.dist.draw_noise(Draw(4).generator("evaluation", lane), (LIMIT,))
         for t in range(LIMIT):
             mean, log_std = policy.params(theta, policy.tensor(sim.observe(states))).split(1, 1)
             action = mean if greedy else mean + log_std.exp() * torch.from_numpy(noise[t])
@@ -86,7 +86,7 @@ def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_ow
 def test_the_policy_is_the_trained_one(run: Path):
     _, policy, theta, _, iterations = trained(run)
     last = torch.load(run / "checkpoint.pt", weights_only=True)["state"]["state"]["theta"]
-    first = policy.initial(generator(0, "initial_policy"))
+    first = policy.initial(Draw(0).generator("initial_policy"))
     assert iterations == 4 and torch.equal(theta, last) and not torch.allclose(theta, first)
     np.testing.assert_array_equal(policy.input_map.half_range, [2.4, 4.0, 0.2, 4.0])
     fresh = json.loads((run / "progress.jsonl").read_text().splitlines()[0])["collect/episode_return"]

@@ -11,9 +11,8 @@ import yaml
 MakeRun = Callable[..., Path]
 
 SAMPLERS = {
-    "single": {"gamma": 0.99, "step_limit": 1000, "scale": 0.125, "n_paths": 512, "steps_per_iteration": None},
-    "vine": {"gamma": 0.99, "step_limit": 1000, "scale": 0.125}
-    | {"n_trunks": 16, "n_states": 1000, "n_actions": 4, "branch_length": 100},
+    "single": {"gamma": 0.99, "n_paths": 64, "steps_per_iteration": None},
+    "vine": {"gamma": 0.99, "n_trunks": 2, "n_states": 125, "n_actions": 4, "branch_length": 100},
 }
 
 
@@ -36,8 +35,11 @@ def write_run(
         "name": name,
         "iterations": len(scores) if iterations is None else iterations,
         "workers": seed + 1,
+    }
+    identity = {
+        "seed": seed,
+        "step_limit": 1000,
         "env": {"_target_": "trpo_cli.sims.X"},
-        "task": {"step_limit": 1000},
         "policy": {"hidden_sizes": [50, 50]},
         "sampler": SAMPLERS[method.rpartition("-")[2]],
         "optimizer": {"kl_limit": 0.01, "kl_slack": 1.0, **optimizer},
@@ -45,7 +47,7 @@ def write_run(
     (directory / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
     info = {"n_parameters": 3356, "obs_dim": 11, "state_dim": 12, "action_dim": 3}
     machine = {"workers": seed + 1, "processor": "Some CPU", "cores": 2}
-    (directory / "run.json").write_text(json.dumps(info | machine))
+    (directory / "run.json").write_text(json.dumps({"format": 2, **info, **machine, "identity": identity}))
     rows = [
         {
             "iteration": i,

@@ -179,7 +179,7 @@ def test_two_workers_step_as_one_does():
 
     alone = both(WORLD)
     for other in in_workers(2, both):
-        torch.testing.assert_close(other, alone, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(other, alone, rtol=1e-4, atol=1e-6)  # the dual is solved to a thousandth of δ
 
 
 @pytest.mark.parametrize(("advantage", "reason"), [(0.0, "zero_gradient"), (np.nan, "non_finite_gradient")])

@@ -1,8 +1,12 @@
 """How runs become curves: seeds, variants, sweeps, means."""
 
+import json
+
 import numpy as np
+import pytest
 from run_directories import MakeRun, only
 
+from trpo_cli.errors import ConfigError
 from trpo_cli.reports.curves import best_of_sweeps, group_into_curves, mean_and_error
 from trpo_cli.reports.read_runs import find_runs
 
@@ -28,15 +32,12 @@ def test_settings_that_differ_make_a_variant_and_the_experiment_with_most_method
     }
 
 
-def test_a_setting_that_came_later_does_not_make_a_variant_of_the_runs_before_it(make_run: MakeRun):
-    make_run(seed=0, cg_damping=0.01)
-    root = make_run(seed=1, cg_damping=0.01, damping="identity").parents[4]
-    assert [run.seed for run in only(group_into_curves(find_runs([root]))).runs] == [0, 1]
-    make_run(seed=2, cg_damping=0.01, damping="paths")
-    assert {curve.label for curve in group_into_curves(find_runs([root]))} == {
-        "single_path",
-        "single_path[damping=paths]",
-    }
+def test_a_run_of_an_older_format_is_refused_with_the_script_that_rewrites_it(make_run: MakeRun):
+    directory = make_run()
+    description = json.loads((directory / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps(description | {"format": 1}))
+    with pytest.raises(ConfigError, match=r"run\.json has format 1: rewrite it with scripts/rewrite_runs"):
+        find_runs([directory])
 
 
 def test_workers_seed_and_name_do_not_make_a_variant(make_run: MakeRun):

@@ -269,7 +269,7 @@ def test_the_protocol_that_is_common_now_is_a_handful_of_overrides():
         "env.screen_lines=[0,210] env.size=[84,84] step_limit=27000"
     )
     plan = planned("env=atari/pong", *words.split())
-    assert plan.sim.obs_shape == (4, 84, 84) and plan.policy.n_parameters == 120_860
-    states = plan.sim.reset(rngs(2))
-    states, *_ = plan.sim.step(states, actions(plan.sim, 0, 2))
-    assert pixels(plan.sim, states).shape == (2, 4, 84, 84)
+    assert plan.task.sim.obs_shape == (4, 84, 84) and plan.policy.n_parameters == 120_860
+    states = plan.task.sim.reset(rngs(2))
+    states, *_ = plan.task.sim.step(states, actions(plan.task.sim, 0, 2))
+    assert pixels(plan.task.sim, states).shape == (2, 4, 84, 84)

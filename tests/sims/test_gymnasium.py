@@ -10,7 +10,7 @@ from subprocesses import results
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.parallel import processes
-from trpo_cli.samplers.randomness import generators
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.sims.base import Continuous, Discrete
 from trpo_cli.sims.gymnasium import Gymnasium
 from trpo_cli.training.run import execute
@@ -44,7 +44,7 @@ def actions_for(sim, n, seed):
 
 def walked(sim, n_steps=6, n=3):
     """For each step: the states before it, the actions and the `Step`. Lanes go on after the end of their episode."""
-    states, story = sim.reset(generators(0, "initial_state", 0, range(n))), []
+    states, story = sim.reset(Draw(0).generators("initial_state", range(n))), []
     for t in range(n_steps):
         actions = actions_for(sim, n, t)
         step = sim.step(states, actions)
@@ -107,9 +107,9 @@ def test_states_travel_to_another_process(env_id):
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5"])
 def test_steps_are_gymnasiums_own(env_id):
     sim, env = simulator(env_id), gymnasium.make(env_id)
-    (rng,) = generators(0, "initial_state", 0, [0])
+    (rng,) = Draw(0).generators("initial_state", [0])
     seen, _ = env.reset(seed=int(rng.integers(2**31)))
-    states = sim.reset(generators(0, "initial_state", 0, [0]))
+    states = sim.reset(Draw(0).generators("initial_state", [0]))
     np.testing.assert_array_equal(sim.observe(states)[0], np.float32(seen))
     for t in range(20):
         action = env.action_space.sample() if env_id != "CartPole-v1" else t % 2
@@ -140,7 +140,7 @@ def test_environments_of_forgotten_episodes_are_used_again(monkeypatch):
 
 def test_lanes_start_from_their_own_seed():
     sim = simulator("CartPole-v1")
-    whole, part = (sim.reset(generators(7, "initial_state", 2, lanes)) for lanes in (range(5), range(2, 5)))
+    whole, part = (sim.reset(Draw(7, 2).generators("initial_state", lanes)) for lanes in (range(5), range(2, 5)))
     np.testing.assert_array_equal(sim.observe(whole)[2:], sim.observe(part))
     assert len(np.unique(sim.observe(whole)[:, 0])) == 5
     assert sim.observe(whole[:0]).shape == (0, 4) and len(sim.step(whole[:0], np.zeros((0, 1), int)).rewards) == 0
@@ -167,7 +167,7 @@ def test_spaces(env_id, obs_shape, space):
 
 def test_a_discrete_observation_is_one_hot():
     sim = simulator("gym_envs:NumberedWalk-v0", length=4)
-    seen = sim.observe(sim.reset(generators(0, "initial_state", 0, range(30))))
+    seen = sim.observe(sim.reset(Draw(0).generators("initial_state", range(30))))
     assert set(map(tuple, seen)) == set(map(tuple, np.eye(5)[:4].astype(np.float32)))
 
 
@@ -254,7 +254,7 @@ def test_an_environment_without_a_limit_needs_one():
 )
 def test_the_vine_refuses_what_cannot_be_copied_and_single_paths_do_not(kind, reason):
     words = ("env=gymnasium", f"env.id=gym_envs:{kind}Walk-v0")
-    assert planned(*words).sampler.step_limit == 30
+    assert planned(*words).task.step_limit == 30
     with pytest.raises(ConfigError, match=f"^env.id=gym_envs:{kind}Walk-v0") as caught:
         planned(*words, "sampler=vine")
     assert reason in str(caught.value) and str(caught.value).endswith("use sampler=single")
@@ -262,9 +262,9 @@ def test_the_vine_refuses_what_cannot_be_copied_and_single_paths_do_not(kind, re
 
 def test_arguments_and_the_time_limit_come_from_the_environment_unless_given():
     plan = planned("env=gymnasium", "env.id=gym_envs:Walk-v0", "env.kwargs={length: 9}")
-    assert plan.sim.kwargs == {"length": 9} and plan.step_limit == plan.sampler.step_limit == 30
-    assert planned("env=gymnasium", "env.id=gym_envs:EndlessWalk-v0", "step_limit=7").sampler.step_limit == 7
-    assert planned("env=gymnasium", "env.id=CartPole-v1").step_limit == 500
+    assert plan.task.sim.kwargs == {"length": 9} and plan.config["step_limit"] == plan.task.step_limit == 30
+    assert planned("env=gymnasium", "env.id=gym_envs:EndlessWalk-v0", "step_limit=7").task.step_limit == 7
+    assert planned("env=gymnasium", "env.id=CartPole-v1").config["step_limit"] == 500
 
 
 @pytest.mark.parametrize(
