@@ -85,7 +85,7 @@ def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_ow
 
 def test_the_policy_is_the_trained_one(run: Path):
     _, policy, theta, _, iterations = trained(run)
-    last = torch.load(run / "checkpoint.pt", weights_only=True)["state"]["state"]["theta"]
+    last = torch.load(run / "checkpoint.pt", weights_only=True)["state"]["theta"]
     first = policy.initial(Draw(0).generator("initial_policy"))
     assert iterations == 4 and torch.equal(theta, last) and not torch.allclose(theta, first)
     np.testing.assert_array_equal(policy.input_map.half_range, [2.4, 4.0, 0.2, 4.0])

@@ -19,7 +19,7 @@ import torch
 from compose import executed, planned
 from subprocesses import results, until
 
-from trpo_cli.cli import train as cli
+from trpo_cli.cli import exits
 from trpo_cli.parallel import processes, stopping
 from trpo_cli.runs import provenance
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint
@@ -69,7 +69,7 @@ class Command:
             os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         try:
-            with cli._sentences("trpo-train"):
+            with exits.sentences("trpo-train"):
                 os.write(ready, b"!")
                 if self.file_size is not None:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size, resource.RLIM_INFINITY))
