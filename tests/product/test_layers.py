@@ -52,7 +52,7 @@ def imported(path: Path) -> set[str]:
 
 def allowed(own: str) -> set[str]:
     if own == READS_FILES_ONLY:
-        return {"errors", "runs", own}
+        return {"errors", own}
     return {*ROOMS[: ROOMS.index(own) + 1], *([READS_FILES_ONLY] if own == "cli" else [])}
 
 
