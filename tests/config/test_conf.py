@@ -62,7 +62,7 @@ def test_every_option_composes_and_builds(word: str):
         assert (
             chosen[group] == option
             if group in chosen
-            else type(plan.network).__name__ == {"mlp": "Mlp", "atari": "Conv"}[option]
+            else type(plan.policy.network).__name__ == {"mlp": "MlpNetwork", "atari": "ConvNetwork"}[option]
         )
 
 
@@ -89,7 +89,7 @@ def test_a_launcher_of_sweeps_builds_on_a_plugin_that_is_known_by_its_package(la
     (plugin,) = yaml.safe_load(text)["defaults"]
     assert text.startswith("# trpo-train -m ") and f" hydra/{launcher.replace('/', '=')}" in text.splitlines()[0]
     try:
-        assert planned(f"hydra/{launcher.replace('/', '=')}").iterations == 50
+        assert planned(f"hydra/{launcher.replace('/', '=')}").schedule.iterations == 50
     except ConfigError as error:  # not installed
         assert str(error).startswith(f"hydra/launcher={plugin} does not exist") and plugin in "".join(PACKAGES)
 
@@ -113,8 +113,8 @@ TABLE_2 = {  # steps an iteration, branch length, Q-values a batch, layers
 def common(plan: Plan) -> None:
     assert isinstance(plan.optimizer, TrustRegion) and plan.optimizer.kl_limit == 0.01
     assert plan.optimizer.kl_slack == 1 and plan.optimizer.line_search == "boundary"
-    assert plan.iterations == 200 and plan.seed == 0
-    assert plan.sampler.gamma == 0.99 and plan.sampler.step_limit == 1000  # type: ignore[attr-defined]
+    assert plan.schedule.iterations == 200 and plan.seed == 0
+    assert plan.sampler.gamma == 0.99 and plan.task.step_limit == 1000  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("words", ["env={}", "experiment=table2/{}"])
@@ -129,7 +129,8 @@ def test_a_task_brings_the_numbers_of_table_2(words: str, env: str):
     assert vine.sampler.n_states * vine.sampler.n_actions == n_q_values
     assert single.sampler.n_paths == {"swimmer": 50, "hopper": 1000, "walker": 10_000}[env]
     assert (single.sampler.steps_per_iteration or single.sampler.n_paths * 1000) == steps
-    assert tuple(vine.network.hidden_sizes) == layers and vine.network.nonlinearity == "softplus"
+    network = vine.policy.network
+    assert tuple(network.sizes[1:-1]) == layers and network.nonlinearity == "softplus"
 
 
 @pytest.mark.parametrize("kind", ["icml", "fig4"])
@@ -145,7 +146,7 @@ def test_a_task_brings_the_numbers_of_table_2(words: str, env: str):
 def test_the_authors_run_files(kind: str, env: str, n_paths: int, step_limit: int, iterations: int, n_states: int):
     plan = planned(f"experiment={kind}/{env}")
     assert isinstance(plan.sampler, SinglePath) and plan.sampler.steps_per_iteration is None
-    assert (plan.sampler.n_paths, plan.sampler.step_limit, plan.iterations) == (n_paths, step_limit, iterations)
+    assert (plan.sampler.n_paths, plan.task.step_limit, plan.schedule.iterations) == (n_paths, step_limit, iterations)
     vine = planned(f"experiment={kind}/{env}", "sampler=vine").sampler
     assert isinstance(vine, Vine)
     assert (vine.n_trunks, vine.n_states, vine.n_actions, vine.branch_length) == (32, n_states, 4, 101)
@@ -158,8 +159,8 @@ def test_the_authors_run_files(kind: str, env: str, n_paths: int, step_limit: in
 def test_the_number_of_policy_parameters(env: str, n_parameters: int):
     hidden = {"cartpole": (), "swimmer": (30,)}.get(env, (50, 50))
     plan = planned(f"env={env}")
-    sizes = (*plan.sim.obs_shape, *hidden, plan.sim.action_space.size)
-    by_hand = sum((a + 1) * b for a, b in pairwise(sizes)) + plan.sim.action_space.size
+    sizes = (*plan.task.sim.obs_shape, *hidden, plan.task.sim.action_space.size)
+    by_hand = sum((a + 1) * b for a, b in pairwise(sizes)) + plan.task.sim.action_space.size
     assert plan.policy.n_parameters == by_hand == n_parameters
 
 
@@ -249,12 +250,12 @@ def test_an_env_file_needs_only_its_own_numbers_and_a_step_limit(method: str, tm
     shutil.copytree(CONF, conf)
     (conf / "env/mine.yaml").write_text(OWN_ENV + "step_limit: 70\n")
     plan = planned("env=mine", *method.split(), *(["policy.hidden_sizes=[4]"] if "cma" in method else []), conf=conf)
-    assert plan.step_limit == 70 and plan.iterations == 100
+    assert plan.task.step_limit == 70 and plan.schedule.iterations == 100
 
 
 def test_without_a_step_limit_it_is_the_environments_own():
-    assert planned("env=gymnasium", "env.id=CartPole-v1").step_limit == 500
-    assert planned("env=gymnasium", "env.id=CartPole-v1", "step_limit=7").step_limit == 7
+    assert planned("env=gymnasium", "env.id=CartPole-v1").task.step_limit == 500
+    assert planned("env=gymnasium", "env.id=CartPole-v1", "step_limit=7").task.step_limit == 7
 
 
 COMPONENTS = [word for word in WORDS if word.partition("=")[0] in ("policy", "sampler", "optimizer")]

@@ -24,8 +24,7 @@ from trpo_cli.config.schema import resolved
 from trpo_cli.config.unused import require_used
 from trpo_cli.config.unused import unused as unused_fields
 from trpo_cli.errors import ConfigError
-from trpo_cli.optimizers.cem import Cem
-from trpo_cli.optimizers.cma import Cma
+from trpo_cli.optimizers.base import Search
 from trpo_cli.parallel import processes
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.mlp import Mlp
@@ -117,16 +116,15 @@ def said_and_planned(*words: str) -> tuple[int, list[str], list[Plan]]:
 
 def parts(plan: Plan) -> tuple[Any, ...]:
     """All that makes a run what it is."""
-    sampler = None if isinstance(plan.optimizer, Cem | Cma) else plan.sampler
-    rest = (plan.seed, plan.iterations, plan.checkpoint_every, str(plan.directory), plan.config["workers"])
+    sampler = None if isinstance(plan.optimizer, Search) else plan.sampler
+    rest = (plan.seed, plan.schedule, str(plan.directory), plan.config["workers"])
     return (
-        plan.sim,
-        plan.network,
+        plan.task,
+        repr(plan.policy),
         sampler,
         plan.optimizer,
         *rest,
         plan.config["device"],
-        plan.step_limit,
     )
 
 

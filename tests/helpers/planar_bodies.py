@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+from compose import composed
 from omegaconf import OmegaConf
 
 from trpo_cli.sims.locomotion import Locomotion
@@ -21,7 +22,7 @@ TASKS = [*PAPER, *GYMNASIUM]
 
 
 def shipped(task, **changes):
-    node = OmegaConf.to_container(OmegaConf.load(CONF / f"{task}.yaml").env)
+    node = OmegaConf.to_container(composed(f"env={task}")[0].env)
     assert node.pop("_target_") == "trpo_cli.sims.locomotion.Locomotion"
     return Locomotion(**{**node, **changes})
 

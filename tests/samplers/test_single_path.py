@@ -15,9 +15,7 @@ from toy_policies import (
     ECHO_THETA,
     POINT,
     POINT_ACTOR,
-    POINT_POLICY,
     POINT_TASK,
-    POINT_THETA,
     WORLD,
     probabilities,
 )
@@ -131,13 +129,6 @@ def test_any_budget_gives_finite_advantages_of_at_least_two_paths():
     assert found["collect/n_episodes"] == 2 and batch.advantages.any()
 
 
-def test_scale_draws_a_fraction_of_the_paths_or_steps():
-    _, found = single(n_paths=12, scale=0.25)(POINT_TASK, POINT_POLICY, POINT_THETA, Draw(0), WORLD)
-    assert found["collect/n_episodes"] == 3
-    _, found = single(steps_per_iteration=400, scale=0.25)(POINT_TASK, POINT_POLICY, POINT_THETA, Draw(0), WORLD)
-    assert 100 <= found["collect/sim_steps"] < 120
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -146,7 +137,6 @@ def test_scale_draws_a_fraction_of_the_paths_or_steps():
         {"n_paths": 0},
         {"n_paths": 1},
         {"steps_per_iteration": 0},
-        {"scale": 0.0},
         {"baseline": "value"},
     ],
 )

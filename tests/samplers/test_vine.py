@@ -213,7 +213,6 @@ def test_states_whose_actions_lead_to_the_same_value_are_counted_as_not_told_apa
         {"n_states": 0},
         {"n_actions": 1},
         {"branch_length": 0},
-        {"scale": -1.0},
         {"proposal": "greedy"},
         {"estimator": "mean"},
     ],

@@ -37,10 +37,10 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     optimizer, more_numbers = scaled(build(cfg.optimizer, "optimizer"), config["path_scale"])
     sampler.check(sim)
     searches = isinstance(optimizer, Search)
-    if (searches or optimizer.needs_whole_paths) and not sampler.whole_paths:
+    needing = f"optimizer={choices['optimizer']}" if searches else optimizer.needs_whole_paths
+    if needing and not sampler.whole_paths:
         raise ConfigError(
-            f"optimizer={choices['optimizer']} as configured needs whole episodes and cannot use "
-            f"sampler={choices['sampler']}; use sampler=single"
+            f"{needing} needs whole episodes and cannot use sampler={choices['sampler']}; use sampler=single"
         )
     policy = network.build(sim.obs_shape, sim.action_space)
     reasons = unused({"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]})

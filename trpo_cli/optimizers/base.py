@@ -32,8 +32,8 @@ class Optimizer(Protocol):
     """One policy update from one batch."""
 
     @property
-    def needs_whole_paths(self) -> bool:
-        """True if the batch must consist of whole episodes (`Batch.paths`), which a vine cannot give."""
+    def needs_whole_paths(self) -> str:
+        """The setting that needs whole episodes (`Batch.paths`), which a vine cannot give; "" if any batch will do."""
         ...
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:

@@ -50,9 +50,9 @@ class MaxKl:
         self._search()
 
     @property
-    def needs_whole_paths(self) -> bool:
+    def needs_whole_paths(self) -> str:
         """Any batch will do."""
-        return False
+        return ""
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
         at = surrogate_at(policy, theta, batch, group)

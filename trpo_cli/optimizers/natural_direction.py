@@ -62,9 +62,9 @@ class NaturalDirection:
         require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
 
     @property
-    def needs_whole_paths(self) -> bool:
+    def needs_whole_paths(self) -> str:
         """The damping of the authors' single paths is made of whole episodes."""
-        return self.damping == "paths"
+        return "optimizer.damping=paths" if self.damping == "paths" else ""
 
     def __call__(self, at: Surrogate, draw: Draw) -> Direction:
         fraction = min(max(self.fisher_fraction, self.fisher_min_states / at.batch.n_states), 1.0)

@@ -35,7 +35,7 @@ class NaturalGradient:
         return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
 
     @property
-    def needs_whole_paths(self) -> bool:
+    def needs_whole_paths(self) -> str:
         """Some dampings do."""
         return self._direction().needs_whole_paths
 

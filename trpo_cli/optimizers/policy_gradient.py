@@ -23,9 +23,9 @@ class PolicyGradient:
         require(0 < self.l2_limit < inf, "l2_limit", self.l2_limit, "a finite number > 0")
 
     @property
-    def needs_whole_paths(self) -> bool:
+    def needs_whole_paths(self) -> str:
         """Any batch will do."""
-        return False
+        return ""
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
         at = surrogate_at(policy, theta, batch, group)

@@ -35,9 +35,9 @@ class RewardWeightedRegression:
         require(self.max_evaluations >= 1, "max_evaluations", self.max_evaluations, "at least 1")
 
     @property
-    def needs_whole_paths(self) -> bool:
+    def needs_whole_paths(self) -> str:
         """It ranks whole episodes."""
-        return True
+        return "optimizer=rwr"
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
         best, threshold = self._elite(batch, group)

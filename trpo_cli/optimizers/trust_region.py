@@ -39,7 +39,7 @@ class TrustRegion:
         return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
 
     @property
-    def needs_whole_paths(self) -> bool:
+    def needs_whole_paths(self) -> str:
         """Some dampings do."""
         return self._parts()[0].needs_whole_paths
 
