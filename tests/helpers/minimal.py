@@ -183,8 +183,8 @@ class Ascent:
     """A short step along the gradient of the mean of log π · A, however far that changes the policy."""
 
     @property
-    def needs_whole_paths(self) -> bool:
-        return False
+    def needs_whole_paths(self) -> str:
+        return ""
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
         total = torch.zeros_like(theta)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.messages import explain_value, unknown_key
+from trpo_cli.config.schema import Root
 from trpo_cli.errors import ConfigError
 
 Component = TypeVar("Component")
@@ -26,7 +27,8 @@ def build(node: DictConfig, group: str) -> Any:
         values.pop("_target_")
         known = [field.name for field in fields(cls)]
         if unknown := [key for key in values if key not in known]:
-            raise ConfigError(unknown_key(f"{group}.{unknown[0]}", [f"{group}.{key}" for key in known]))
+            of_the_run = [field.name for field in fields(Root) if field.name == unknown[0]]
+            raise ConfigError(unknown_key(f"{group}.{unknown[0]}", [f"{group}.{key}" for key in known], of_the_run))
         typed = OmegaConf.structured(cls)
         with read_write(typed):
             for key, value in values.items():
