@@ -117,7 +117,7 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
     can_be_set = [*root, *(name for g in SECTIONS for name in known[g].get(_chosen(g, conf, words), []))]
     section = key.rpartition(".")[0]
     if siblings := [name for name in can_be_set if section and name.rpartition(".")[0] == section]:
-        return unknown_key(key, siblings)
+        return unknown_key(key, siblings, [name for name in root if name == key.rpartition(".")[2]])
     names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # the root's own win
     found = get_close_matches(key.rpartition(".")[2], names, 1, 0.6)
     near = get_close_matches(key, GROUPS, 1, 0.7) or [names[name] for name in found]
