@@ -16,6 +16,7 @@ ROOMS = (
     "runs",
     "samplers",
     "optimizers",
+    "critics",
     "training",
     "config",
     "cli",
@@ -26,6 +27,7 @@ FOREIGN = {
     "sims": {"torch", "hydra", "omegaconf"},
     "policies": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},
     "samplers": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},
+    "critics": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},
     "optimizers": {"gymnasium", "mujoco", "ale_py", "hydra", "omegaconf"},
     "reports": {"torch", "gymnasium", "mujoco", "ale_py", "hydra"},
 }

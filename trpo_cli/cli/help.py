@@ -14,6 +14,7 @@ GROUPS = {
     "sampler": "how a batch is drawn",
     "optimizer": "how the policy is changed by it",
     "policy": "the network",
+    "critic": "the value function, if there is one",
     "scale": "how large a batch is, compared with the configured one",
     "experiment": "settings of a published experiment",
     "hydra/launcher": "where the jobs of a sweep (-m) run",

@@ -43,7 +43,13 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
             f"{needing} needs whole episodes and cannot use sampler={choices['sampler']}; use sampler=single"
         )
     policy = network.build(sim.obs_shape, sim.action_space)
-    reasons = unused({"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]})
+    critic = build(cfg.critic, "critic") if cfg.critic else None
+    parts = {"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]}
+    reasons = unused(parts | {"critic": [critic]})
+    if searches and critic is not None:
+        raise ConfigError(f"optimizer={choices['optimizer']} needs no value function; leave out critic=")
+    if critic is not None:
+        reasons["sampler.baseline"] = f"critic={choices['critic']} is the baseline"
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
         search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
@@ -61,6 +67,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
+        critic=None if critic is None else critic.build(sim.obs_shape),
         device=usable(config["device"]),
         seed=config["seed"],
         schedule=Schedule(config["iterations"], config["checkpoint_every"]),
@@ -69,7 +76,8 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
 
 def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
     """Where the run of a configuration is."""
-    method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
+    words = [choices["optimizer"], choices["sampler"], *([choices["critic"]] if config["critic"] else [])]
+    method = "-".join(words).replace("/", "_")
     return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
 
 
@@ -100,7 +108,7 @@ def _identity(
     """What decides the rows of a run: the values that it uses, those of an iteration as they are after scaling."""
     identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
     for group in GROUPS:
-        if f"{group}." in reasons:
+        if f"{group}." in reasons or not config[group]:  # not used, or critic=none
             continue
         values = {**config[group], **scaled_numbers.get(group, {})}
         identity[group] = {key: _finite(value) for key, value in values.items() if f"{group}.{key}" not in reasons}

@@ -29,9 +29,10 @@ class Root:
     policy: Any = MISSING
     sampler: Any = MISSING
     optimizer: Any = MISSING
+    critic: Any = MISSING
 
 
-GROUPS = ("env", "policy", "sampler", "optimizer")  # one component each
+GROUPS = ("env", "policy", "sampler", "optimizer", "critic")  # one component each; critic=none has none
 
 
 def register_schema() -> None:

@@ -37,6 +37,7 @@ class Run:
     task: str
     optimizer: str
     sampler: str
+    critic: str
     config: dict[str, Any]
     info: dict[str, Any]
     rows: Sequence[dict[str, Any]]
@@ -44,11 +45,13 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The method's name in the CSV of Figure 4."""
+        """The method's name in the CSV of Figure 4; the critic's option follows it, if there is one."""
         if self.optimizer == "trpo":
-            return {"single": "single_path"}.get(self.sampler, self.sampler)
-        plain = self.sampler == "single" or self.optimizer in SEARCHES
-        return self.optimizer if plain else f"{self.optimizer}_{self.sampler}"
+            name = {"single": "single_path"}.get(self.sampler, self.sampler)
+        else:
+            plain = self.sampler == "single" or self.optimizer in SEARCHES
+            name = self.optimizer if plain else f"{self.optimizer}_{self.sampler}"
+        return name if self.critic == "none" else f"{name}_{self.critic}"
 
     @property
     def seed(self) -> int:
@@ -110,9 +113,8 @@ def read_run(directory: Path) -> Run | None:
     rows = _read_rows(directory / "progress.jsonl")
     if not rows:
         return None
-    layout = re.fullmatch(r"(.+)-([^-]+)", directory.parent.name)
-    if layout is None:
-        raise ConfigError(f"{directory} is not named <env>/<optimizer>-<sampler>/seed<seed>, as a run directory is")
+    info = _read_description(directory / "run.json")
+    options = info.get("options") or _options_of(directory)
     config_path = directory / ".hydra" / "config.yaml"
     try:
         config = OmegaConf.to_container(OmegaConf.load(config_path), resolve=True)
@@ -123,13 +125,22 @@ def read_run(directory: Path) -> Run | None:
     return Run(
         directory=directory,
         task=directory.parent.parent.name,
-        optimizer=layout[1],
-        sampler=layout[2],
+        optimizer=options["optimizer"],
+        sampler=options["sampler"],
+        critic=options.get("critic", "none"),
         config={str(key): value for key, value in config.items()},
-        info=_read_description(directory / "run.json"),
+        info=info,
         rows=rows,
         finished=(directory / "done.json").exists(),
     )
+
+
+def _options_of(directory: Path) -> dict[str, str]:
+    """Return the optimizer and the sampler that the name of a run directory says."""
+    layout = re.fullmatch(r"(.+)-([^-]+)", directory.parent.name)
+    if layout is None:
+        raise ConfigError(f"{directory} is not named <env>/<optimizer>-<sampler>/seed<seed>, as a run directory is")
+    return {"optimizer": layout[1], "sampler": layout[2]}
 
 
 def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from trpo_cli.runs.directory import flat
 
-GROUPS = ("env", "policy", "sampler", "optimizer")  # of the configuration, whose settings are hyperparameters
+GROUPS = ("env", "policy", "sampler", "optimizer", "critic")  # of the configuration, whose settings are hyperparameters
 # TensorBoard sorts scalars by name. These copies come first, on the page that opens and in the HPARAMS table.
 FIRST_KEYS = {
     f"0_first/{key.partition('/')[2]}": key for key in ("collect/score", "update/mean_kl", "time/steps_per_s")

@@ -3,6 +3,8 @@
 from math import nan
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trpo_cli.errors import ConfigError
@@ -14,6 +16,19 @@ from trpo_cli.samplers.randomness import Draw
 from trpo_cli.sims.base import Simulator, Task
 
 ROUNDING = 1e-20  # a variance below this fraction of the mean square is rounding, and no reason to prefer an action
+
+
+class ValueFunction(Protocol):
+    """What a sampler asks of a critic."""
+
+    @property
+    def gae_lambda(self) -> float:
+        """λ of the advantages."""
+        ...
+
+    def __call__(self, obs: NDArray[np.generic]) -> NDArray[np.float64]:
+        """V ``[n]`` of observations ``[n, O]``, in units of reward."""
+        ...
 
 
 class Sampler(Protocol):
@@ -29,9 +44,18 @@ class Sampler(Protocol):
         ...
 
     def __call__(
-        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, hint: float = nan
+        self,
+        task: Task,
+        policy: Policy,
+        theta: Tensor,
+        draw: Draw,
+        group: Group,
+        hint: float = nan,
+        value: ValueFunction | None = None,
     ) -> tuple[Batch, Stats]:
         """The batch of ``theta`` ``[D]`` and its statistics.
+
+        value: the critic as it is before this iteration; the batch then has targets for it. None: no critic.
 
         hint: steps of an episode, as far as they are known before. It decides how much is simulated beyond a budget of
         steps and dropped. The batch is the same for every hint.

@@ -35,6 +35,7 @@ class Batch:
     log_q: Tensor  # [M, K] log-probability of each action under the distribution it was drawn from
     estimator: str  # a key of ESTIMATORS
     n_states: int  # M summed over the workers
+    targets: NDArray[np.float64] | None = None  # [M] of the value function; None if there is none
     paths: Paths | None = None  # None for a vine, whose states come from many episodes
 
     def chunks(self, size: int) -> Iterator["Batch"]:
@@ -52,6 +53,7 @@ class Batch:
             self.log_q[s],
             self.estimator,
             self.n_states,
+            None if self.targets is None else self.targets[s],
             self.paths and Paths(self.paths.episode[s], self.paths.returns),
         )
 

@@ -22,6 +22,7 @@ PURPOSES = {
     "candidates": 8,
     "evaluation": 9,
     "evaluation_start": 10,
+    "initial_critic": 11,
 }
 
 

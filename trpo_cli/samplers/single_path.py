@@ -10,11 +10,11 @@ from torch import Tensor
 
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
-from trpo_cli.samplers.base import ROUNDING, require
+from trpo_cli.samplers.base import ROUNDING, ValueFunction, require
 from trpo_cli.samplers.batch import Batch, Paths
 from trpo_cli.samplers.episodes import Budget, Stats, episode_stats, run_budget, run_episodes
 from trpo_cli.samplers.randomness import Draw
-from trpo_cli.samplers.returns import discounted_sums
+from trpo_cli.samplers.returns import discounted_sums, generalised_advantages
 from trpo_cli.samplers.rollout import PolicyActor, Rollout
 from trpo_cli.sims.base import Simulator, Task
 
@@ -55,10 +55,21 @@ class SinglePath:
         """Single paths work with every simulator."""
 
     def __call__(
-        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, hint: float = nan
+        self,
+        task: Task,
+        policy: Policy,
+        theta: Tensor,
+        draw: Draw,
+        group: Group,
+        hint: float = nan,
+        value: ValueFunction | None = None,
     ) -> tuple[Batch, Stats]:
         roll, dropped = self.paths(task, PolicyActor(policy, theta), draw, group, hint)
-        advantages = self.advantages(roll, group)
+        targets = None
+        if value is None:
+            advantages = self.advantages(roll, group)
+        else:
+            advantages, targets = self.estimated_advantages(roll, value, group)
         old, actions = (torch.from_numpy(x) for x in (roll.params, roll.actions))
         batch = Batch(
             obs=roll.obs,
@@ -68,6 +79,7 @@ class SinglePath:
             log_q=policy.dist.log_prob(old, actions)[:, None],
             estimator="importance",
             n_states=int(group.sums(len(advantages))[0]),
+            targets=targets,
             paths=Paths(roll.column, roll.rewards.sum(0)),
         )
         stats = episode_stats(roll, task.step_limit, group)
@@ -93,10 +105,27 @@ class SinglePath:
         if not self.standardise:
             return values
         raw = returns[roll.t, roll.column]
-        n, total, size = group.sums(len(values), values.sum(), (raw**2).sum())
-        # Subtract the mean first: the difference of two sums of squares could be all rounding.
-        variance = group.sums(((values - total / n) ** 2).sum())[0] / n
-        return values / variance**0.5 if variance > ROUNDING * size / n else np.zeros_like(values)
+        _, std = _mean_and_std(values, raw, group)
+        return values / std if std > 0 else np.zeros_like(values)
+
+    def estimated_advantages(
+        self, roll: Rollout, value: ValueFunction, group: Group
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Advantages by a value function, standardised, and its targets: ``[M]`` each (Schulman et al. 2016).
+
+        What lies beyond a time limit, or beyond the simulator's own cut, is V of the true next observation.
+        """
+        seen = value(roll.obs)
+        values = np.zeros_like(roll.rewards)
+        values[roll.t, roll.column] = seen
+        beyond = np.where(roll.terminated, 0.0, value(roll.final_obs))
+        found = generalised_advantages(roll.rewards, values, beyond, roll.lengths, self.gamma, value.gae_lambda)
+        advantages = found[roll.t, roll.column]
+        targets = advantages + seen
+        if not self.standardise:
+            return advantages, targets
+        mean, std = _mean_and_std(advantages, targets, group)
+        return (advantages - mean) / std if std > 0 else np.zeros_like(advantages), targets
 
     def _time_baseline(self, returns: NDArray[np.float64], roll: Rollout, group: Group) -> NDArray[np.float64]:
         """Mean return of the paths alive at each time step ``[T]``; with few paths left the last mean is kept."""
@@ -109,3 +138,11 @@ class SinglePath:
         enough = counts >= min(FEW_PATHS, counts[0])
         last = np.maximum.accumulate(np.where(enough, np.arange(n_steps), 0))
         return totals[last] / counts[last]
+
+
+def _mean_and_std(x: NDArray[np.float64], size_of: NDArray[np.float64], group: Group) -> tuple[float, float]:
+    """Mean and standard deviation over all workers; the deviation is 0 if it is rounding beside ``size_of``."""
+    n, total, size = group.sums(len(x), x.sum(), (size_of**2).sum())
+    # Subtract the mean first: the difference of two sums of squares could be all rounding.
+    variance = group.sums(((x - total / n) ** 2).sum())[0] / n
+    return total / n, variance**0.5 if variance > ROUNDING * size / n else 0.0

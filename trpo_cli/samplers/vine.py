@@ -11,7 +11,7 @@ from torch import Tensor
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy, chunks
 from trpo_cli.policies.distributions import Distribution
-from trpo_cli.samplers.base import ROUNDING, require
+from trpo_cli.samplers.base import ROUNDING, ValueFunction, require
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import Budget, Stats, episode_stats, policy_noise, run_budget, run_episodes
 from trpo_cli.samplers.randomness import Draw
@@ -84,7 +84,14 @@ class Vine:
         return self.estimator == "all_actions" or (self.estimator == "auto" and dist.n_actions <= self.n_actions)
 
     def __call__(
-        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, hint: float = nan
+        self,
+        task: Task,
+        policy: Policy,
+        theta: Tensor,
+        draw: Draw,
+        group: Group,
+        hint: float = nan,
+        value: ValueFunction | None = None,
     ) -> tuple[Batch, Stats]:
         actor = PolicyActor(policy, theta)
         trunks, dropped = self.trunks(task, actor, draw, group, hint)
@@ -93,7 +100,8 @@ class Vine:
         with torch.inference_mode():
             old = policy.params(theta, policy.tensor(obs))
         actions, log_q = self.tried_actions(policy.dist, old, draw, mine)
-        q_values, branch_steps = self.q_values(task.sim, actor, states, actions, draw, mine)
+        branches = Branches(task.sim, actor, value)
+        q_values, branch_steps = self.q_values(branches, states, actions, draw, mine)
         batch = Batch(
             obs=obs,
             old=old.clone(),
@@ -102,6 +110,7 @@ class Vine:
             log_q=log_q,
             estimator="all_actions" if self._enumerates(policy.dist) else self._sampled_estimator,
             n_states=int(group.sums(len(obs))[0]),
+            targets=None if value is None else state_values(policy.dist, old, actions, log_q, q_values),
         )
         stats = episode_stats(trunks, task.step_limit, group)
         branch_steps_total, n_told_apart = group.sums(branch_steps, (np.ptp(q_values, axis=1) > 0).sum())
@@ -165,13 +174,15 @@ class Vine:
         return actions, dist.log_prob(q, actions)
 
     def q_values(
-        self, sim: Simulator, actor: PolicyActor, states: NDArray[np.generic], actions: Tensor, draw: Draw, mine: range
+        self, branches: "Branches", states: NDArray[np.generic], actions: Tensor, draw: Draw, mine: range
     ) -> tuple[NDArray[np.float64], int]:
         """Discounted reward of one branch per state and action ``[m, K]``, and the steps simulated for them.
 
-        mine: the places of these states in the whole rollout set.
-        Paper: nothing is added for what lies beyond a branch's end, as in the authors' code.
+        mine: the places of these states in the whole rollout set. A branch of L steps that did not terminate ends in a
+        state s: with a value function γ^L V(s) is added.
+        Paper: nothing is added for what lies beyond a branch's end, as in the authors' code. There is no critic.
         """
+        sim, actor = branches.sim, branches.actor
         m, k = actions.shape[:2]
         first = actions.numpy()
         q_values, n_steps = np.zeros((m, k)), 0
@@ -181,7 +192,10 @@ class Vine:
             starts, tried = np.repeat(states[rows], k, axis=0), first[rows].reshape(-1, first.shape[-1])
             roll = rollout(sim, actor, starts, noise, keep="rewards", first_actions=tried)
             discounts = self.gamma ** np.arange(len(roll.rewards))
-            q_values[rows] = (discounts @ roll.rewards).reshape(-1, k)
+            q = discounts @ roll.rewards
+            if branches.value is not None:
+                q = q + np.where(roll.terminated, 0.0, self.gamma**roll.lengths * branches.value(roll.final_obs))
+            q_values[rows] = q.reshape(-1, k)
             n_steps += roll.n_steps
         return q_values, n_steps
 
@@ -200,3 +214,21 @@ class Vine:
             return advantages
         spread, size, n = group.sums(advantages.std(1).sum(), np.abs(q_values).mean(1).sum(), len(advantages))
         return advantages / (spread / n) if spread > ROUNDING**0.5 * size else np.zeros_like(advantages)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What branches are run with."""
+
+    sim: Simulator
+    actor: PolicyActor
+    value: ValueFunction | None
+
+
+def state_values(
+    dist: Distribution, old: Tensor, actions: Tensor, log_q: Tensor, q_values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """V of each state ``[m]`` under π_old: the mean of its Q-values with weights π_old / q, as in Eq. (16)."""
+    weights = torch.softmax(dist.log_prob(old[:, None], actions) - log_q, 1)
+    values: NDArray[np.float64] = (weights.double().numpy() * q_values).sum(1)
+    return values

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from trpo_cli.critics.base import Critic, Value
 from trpo_cli.optimizers.base import Arrays, Optimizer, Search
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
@@ -37,21 +38,34 @@ class PolicyUpdate:
     sampler: Sampler
     optimizer: Optimizer
     seed: int
+    critic: Critic | None = None
 
     def initial(self) -> TrainingState:
-        """The policy's fresh parameters behind its input map, measured if that is asked for."""
-        return initial_state(self.task, self.policy, self.seed)
+        """The policy's fresh parameters behind its input map, measured if that is asked for, and a fresh critic."""
+        state = initial_state(self.task, self.policy, self.seed)
+        if self.critic is None:
+            return state
+        return replace(state, critic=self.critic.initial(Draw(self.seed).generator("initial_critic")))
 
     def iterate(self, state: TrainingState, group: Group) -> tuple[TrainingState, Row]:
         start = perf_counter()
         policy, draw = self.policy.with_input_map(state.input_map), Draw(self.seed, state.iteration)
+        value = None
+        if self.critic is not None and state.critic is not None:
+            value = Value(self.critic, state.critic, policy)
         # Simulators run on the processor, and small batches of lanes are decided faster there than sent elsewhere.
-        batch, stats = self.sampler(self.task, policy, state.theta.cpu(), draw, group, state.episode_length)
+        theta = state.theta.cpu()
+        batch, stats = self.sampler(self.task, policy, theta, draw, group, state.episode_length, value)
         collected = perf_counter()
         updated = self.optimizer(policy, state.theta, batch.to(state.theta.device), draw, group)
         times = {"time/collect_s": collected - start, "time/update_s": perf_counter() - collected}
         after = replace(state, theta=updated.theta, episode_length=float(stats["collect/episode_length"]))
-        return after, stats | updated.stats | times
+        row: Row = stats | updated.stats | times
+        if value is None or batch.targets is None:
+            return after, row
+        fitted = perf_counter()
+        critic, found = value.critic.fit(value.state, policy.tensor(batch.obs), batch.targets, group)
+        return replace(after, critic=critic), row | found | {"time/critic_s": perf_counter() - fitted}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trpo_cli.critics.base import Critic
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import exact_convolutions, model, of_worker
@@ -38,6 +39,7 @@ class Plan:
     policy: Policy
     sampler: Sampler
     optimizer: Optimizer | Search
+    critic: Critic | None
     device: str  # that updates are computed on
     seed: int
     schedule: Schedule
@@ -47,7 +49,7 @@ class Plan:
         """The loop's body."""
         if isinstance(self.optimizer, Search):
             return PopulationSearch(self.task, self.policy, self.optimizer, self.seed)
-        return PolicyUpdate(self.task, self.policy, self.sampler, self.optimizer, self.seed)
+        return PolicyUpdate(self.task, self.policy, self.sampler, self.optimizer, self.seed, self.critic)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trpo_cli.critics.base import CriticState
 from trpo_cli.optimizers.base import Arrays
 from trpo_cli.policies.base import InputMap
 
@@ -19,6 +20,7 @@ class TrainingState:
 
     theta: Tensor  # [D] the policy's parameters; of a search, what it would hand out
     input_map: InputMap  # the policy's
+    critic: CriticState | None = None  # of the value function
     search: Arrays | None = None  # of a derivative-free search
     episode_length: float = nan  # steps of the last batch's mean episode; NaN before the first
     iteration: int = 0  # the next one
@@ -43,6 +45,8 @@ class TrainingState:
             "sim_steps_total": self.sim_steps_total,
             "time_s": self.time_s,
         }
+        if self.critic is not None:
+            saved["critic"] = self.critic.to_dict()
         if self.search is not None:
             saved["search"] = {key: torch.as_tensor(np.asarray(value)) for key, value in self.search.items()}
         return saved
@@ -50,10 +54,11 @@ class TrainingState:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """The state that ``to_dict`` saved."""
-        inputs, search = saved["input_map"], saved.get("search")
+        inputs, critic, search = saved["input_map"], saved.get("critic"), saved.get("search")
         return cls(
             theta=saved["theta"],
             input_map=InputMap(inputs["centre"].numpy(), inputs["half_range"].numpy(), inputs["clip"]),
+            critic=None if critic is None else CriticState.from_dict(critic),
             search=None if search is None else {key: value.numpy() for key, value in search.items()},
             episode_length=saved["episode_length"],
             iteration=saved["iteration"],

@@ -1,0 +1,104 @@
+"""The fully connected critic: its units, its fit, and that the number of workers does not matter."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from random_batches import in_workers
+
+from trpo_cli.critics.base import CriticState
+from trpo_cli.critics.mlp import MlpCritic, ValueNetwork
+from trpo_cli.errors import ConfigError
+from trpo_cli.parallel.group import Group
+
+RNG = np.random.default_rng(0)
+INPUTS = torch.from_numpy(RNG.standard_normal((300, 3)).astype(np.float32))
+TARGETS = 1000 + 50 * np.sin(INPUTS[:, 0].numpy().astype(float)) + 20 * INPUTS[:, 1].numpy()
+
+
+def config(**changes: Any) -> MlpCritic:
+    numbers = {"hidden_sizes": (16,), "nonlinearity": "tanh", "gae_lambda": 0.95, "steps": 3}
+    return MlpCritic(**{**numbers, "cg_iterations": 10, "damping": 0.01, "target_memory": 0.9, **changes})
+
+
+def critic(**changes: Any) -> ValueNetwork:
+    return config(**changes).build((3,))
+
+
+def fitted(times: int, part: slice = slice(None), group: Group | None = None) -> tuple[CriticState, dict[str, float]]:
+    value = critic()
+    state, stats = value.initial(np.random.default_rng(1)), {}
+    for _ in range(times):
+        state, stats = value.fit(state, INPUTS[part], TARGETS[part], group or Group())
+    return state, stats
+
+
+def test_it_learns_targets_far_from_zero_and_says_how_much_it_explained_before_each_fit():
+    _, first = fitted(1)
+    state, later = fitted(15)
+    assert first["critic/explained_variance"] == pytest.approx(0, abs=0.05)
+    assert later["critic/explained_variance"] > 0.97 and later["critic/loss"] < 0.1 * first["critic/loss"]
+    assert np.corrcoef(critic().values(state, INPUTS), TARGETS)[0, 1] > 0.98
+
+
+def test_new_units_leave_the_value_function_as_it_is():
+    state, _ = fitted(3)
+    moved = critic().in_new_units(state, mean=-300.0, variance=7.0)
+    assert (moved.mean, moved.std) != (state.mean, state.std)
+    np.testing.assert_allclose(critic().values(moved, INPUTS), critic().values(state, INPUTS), rtol=1e-5)
+
+
+def test_the_first_units_are_the_first_batchs_and_later_ones_move_towards_new_batches():
+    state, _ = fitted(1)
+    assert state.mean == pytest.approx(TARGETS.mean()) and state.std == pytest.approx(TARGETS.std())
+    moved = critic().in_new_units(state, mean=state.mean + 10, variance=state.std**2)
+    assert moved.mean == pytest.approx(state.mean + 1)
+
+
+def test_a_fit_does_not_depend_on_the_number_of_workers():
+    alone = critic().values(fitted(4)[0], INPUTS)
+
+    def share(group: Group) -> Any:
+        mine = group.share(len(INPUTS))
+        return critic().values(fitted(4, slice(mine.start, mine.stop), group)[0], INPUTS)
+
+    for other in in_workers(2, share):
+        np.testing.assert_allclose(other, alone, rtol=1e-4)
+
+
+def test_targets_that_are_all_the_same_are_no_trouble():
+    value = critic()
+    state, stats = value.fit(value.initial(np.random.default_rng(0)), INPUTS, np.full(300, 5.0), Group())
+    assert np.isnan(stats["critic/explained_variance"])
+    np.testing.assert_allclose(value.values(state, INPUTS), 5.0, atol=0.05)
+
+
+def test_a_state_survives_a_checkpoint(tmp_path: Path):
+    state, _ = fitted(2)
+    torch.save(state.to_dict(), tmp_path / "c.pt")
+    again = CriticState.from_dict(torch.load(tmp_path / "c.pt", weights_only=True))
+    assert torch.equal(again.theta, state.theta) and (again.mean, again.std) == (state.mean, state.std)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"hidden_sizes": (0,)}, "hidden_sizes"),
+        ({"nonlinearity": "sigmoid"}, "nonlinearity"),
+        ({"gae_lambda": 1.5}, "gae_lambda"),
+        ({"steps": 0}, "steps"),
+        ({"cg_iterations": 0}, "cg_iterations"),
+        ({"damping": 0.0}, "damping"),
+        ({"target_memory": 1.0}, "target_memory"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(changes: dict[str, Any], key: str):
+    with pytest.raises(ConfigError, match=rf"^critic\.{key}="):
+        config(**changes)
+
+
+def test_images_are_refused():
+    with pytest.raises(ConfigError, match="critic=none"):
+        config().build((4, 52, 40))

@@ -1,0 +1,64 @@
+"""Runs with a critic: where they are, what their rows hold, that they learn and go on, and what cannot have one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compose import executed, planned
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.parallel.group import Group
+from trpo_cli.reports.read_runs import read_run
+from trpo_cli.training.run import execute
+
+SMALL = ("step_limit=60", "critic=mlp", "critic.hidden_sizes=[8]")
+
+
+def rows(directory: Path) -> list[dict[str, object]]:
+    lines = (directory / "progress.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith("time")} for line in lines]
+
+
+@pytest.mark.parametrize(
+    "sampler", [("sampler.n_paths=8",), ("sampler=vine", "sampler.n_trunks=3", "sampler.n_states=9")]
+)
+def test_a_run_with_a_critic_resumes_to_the_rows_of_an_undisturbed_one(sampler: tuple[str, ...], tmp_path: Path):
+    whole = executed(planned(*SMALL, *sampler, "iterations=5", f"outputs={tmp_path / 'whole'}"))
+    part = executed(planned(*SMALL, *sampler, "iterations=2", f"outputs={tmp_path / 'part'}"))
+    again = planned(*SMALL, *sampler, "iterations=5", f"outputs={tmp_path / 'part'}")
+    assert execute(again, Group(), lambda: 0) == 0
+    assert rows(whole) == rows(part)
+    assert {"critic/explained_variance", "critic/loss"} <= rows(whole)[-1].keys()
+    assert whole.parent.name == ("trpo-vine-mlp" if "sampler=vine" in sampler else "trpo-single-mlp")
+
+
+def test_a_report_tells_the_critic_from_the_plain_method(tmp_path: Path):
+    directory = executed(planned(*SMALL, "sampler.n_paths=4", "iterations=1", f"outputs={tmp_path}"))
+    run = read_run(directory)
+    assert run is not None and (run.method, run.sampler, run.critic) == ("single_path_mlp", "single", "mlp")
+
+
+def test_without_a_critic_nothing_is_said_of_one():
+    plain = planned("critic=none")
+    assert plain.critic is None and "critic" not in plain.identity and plain.directory.parent.name == "trpo-single"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("optimizer=cem critic=mlp", "optimizer=cem"),
+        ("critic=mlp critic.gae_lambda=2", "critic.gae_lambda=2"),
+        ("critic=mlp critic.steps=0", "critic.steps=0"),
+    ],
+)
+def test_what_cannot_have_a_critic_is_refused(words: str, named: str):
+    with pytest.raises(ConfigError, match=named):
+        planned(*words.split())
+
+
+def test_the_critic_explains_most_of_the_cart_poles_returns_within_ten_iterations(tmp_path: Path):
+    plan = planned("critic=mlp", "sampler.n_paths=16", "step_limit=200", "iterations=10", f"outputs={tmp_path}")
+    found = rows(executed(plan))
+    assert np.mean([row["critic/explained_variance"] for row in found[5:]]) > 0.5
+    assert found[-1]["collect/score"] > 1.5 * found[0]["collect/score"]  # type: ignore[operator]

@@ -1,0 +1,101 @@
+"""Generalised advantage estimates: a hand-computed example with every kind of cut, and the two ends of λ."""
+
+from math import nan
+
+import numpy as np
+import pytest
+import torch
+from toy_sims import Chain, Point, mlp, single, vine
+
+from trpo_cli.parallel.group import Group
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.returns import discounted_sums, generalised_advantages
+from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Task
+
+GAMMA, LAM = 0.9, 0.8
+# Lane 0 terminates after two steps, lane 1 is truncated after three, lane 2 after one.
+REWARDS = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 0.0], [0.0, 6.0, 0.0]])
+VALUES = np.array([[0.5, 0.25, 2.0], [1.5, 1.0, 0.0], [0.0, 3.0, 0.0]])
+BEYOND, LENGTHS = np.array([0.0, 7.0, 8.0]), np.array([2, 3, 1])
+
+
+class Constant:
+    """A value function that gives the same everywhere."""
+
+    def __init__(self, value: float, gae_lambda: float) -> None:
+        self.value, self.gae_lambda = value, gae_lambda
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        return np.full(len(obs), self.value)
+
+
+def test_by_hand_with_all_three_cuts():
+    found = generalised_advantages(REWARDS, VALUES, BEYOND, LENGTHS, GAMMA, LAM)
+    lane_0 = [1 + GAMMA * 1.5 - 0.5, 4 - 1.5]
+    lane_1 = [2 + GAMMA * 1 - 0.25, 5 + GAMMA * 3 - 1, 6 + GAMMA * 7 - 3]
+    decay = GAMMA * LAM
+    np.testing.assert_allclose(found[:, 0], [lane_0[0] + decay * lane_0[1], lane_0[1], 0])
+    last = lane_1[1] + decay * lane_1[2]
+    np.testing.assert_allclose(found[:, 1], [lane_1[0] + decay * last, last, lane_1[2]])
+    np.testing.assert_allclose(found[:, 2], [3 + GAMMA * 8 - 2, 0, 0])
+
+
+def test_lambda_1_without_bootstrapping_is_reward_to_go_minus_v_and_lambda_0_the_one_step_error():
+    alive = np.arange(3)[:, None] < LENGTHS
+    monte_carlo = generalised_advantages(REWARDS, VALUES, np.zeros(3), LENGTHS, GAMMA, 1.0)
+    np.testing.assert_allclose(monte_carlo, np.where(alive, discounted_sums(REWARDS, GAMMA) - VALUES, 0))
+    one_step = generalised_advantages(REWARDS, VALUES, BEYOND, LENGTHS, GAMMA, 0.0)
+    np.testing.assert_allclose(one_step[0], REWARDS[0] + GAMMA * np.array([1.5, 1.0, 8.0]) - VALUES[0])
+
+
+def test_a_lane_that_is_cut_and_goes_on_equals_the_uncut_one():
+    rewards, values = np.arange(6.0)[:, None], np.arange(6.0)[:, None] ** 2
+    whole = generalised_advantages(rewards, values, np.zeros(1), np.array([6]), GAMMA, 0.0)
+    first = generalised_advantages(rewards[:4], values[:4], values[4], np.array([4]), GAMMA, 0.0)
+    np.testing.assert_allclose(first, whole[:4])
+
+
+@pytest.mark.parametrize("length", [1, 7, 40])
+def test_with_the_true_value_beyond_it_the_step_limit_does_not_matter(length: int):
+    """Reward 1 for ever has the value 1 / (1 - γ): advantages are then zero, whatever the limit."""
+    sim = Endless()
+    policy = mlp(sim)
+    theta = policy.initial(np.random.default_rng(0))
+    sampler = single(gamma=GAMMA, n_paths=3, standardise=False)
+    true = Constant(1 / (1 - GAMMA), LAM)
+    batch, _ = sampler(Task(sim, length), policy, theta, Draw(0), Group(), nan, true)
+    torch.testing.assert_close(batch.advantages, torch.zeros_like(batch.advantages), atol=1e-9, rtol=0)
+    np.testing.assert_allclose(batch.targets, 1 / (1 - GAMMA))
+
+
+class Endless(Point):
+    """A point that is paid 1 per step and never ends."""
+
+    def step(self, states, actions):
+        after = super().step(states, actions)
+        return after._replace(rewards=np.ones(len(states)), terminated=np.zeros(len(states), bool))
+
+
+@pytest.mark.parametrize("length", [1, 3, 9])
+def test_a_branch_that_did_not_terminate_is_worth_what_its_last_state_is(length: int):
+    sim = Endless()
+    policy = mlp(sim)
+    theta = policy.initial(np.random.default_rng(0))
+    sampler = vine(gamma=GAMMA, branch_length=length, n_states=5, standardise=False)
+    batch, _ = sampler(Task(sim, 9), policy, theta, Draw(0), Group(), nan, Constant(1 / (1 - GAMMA), LAM))
+    np.testing.assert_allclose(batch.targets, 1 / (1 - GAMMA))
+
+
+def test_a_branch_that_terminated_is_worth_its_rewards_alone():
+    sim = Chain()
+    policy = mlp(sim)
+    theta = policy.initial(np.random.default_rng(0))
+    sampler = vine(gamma=GAMMA, branch_length=200, n_states=6)
+    states = np.full((2, 1), 3.0)  # the place before the last
+    actions = torch.full((2, 3, 1), 2)  # right: into the last place, which ends the episode
+    from trpo_cli.samplers.vine import Branches
+
+    branches = Branches(sim, PolicyActor(policy, theta), Constant(1e6, LAM))
+    q_values, _ = sampler.q_values(branches, states, actions, Draw(0), range(2))
+    np.testing.assert_allclose(q_values, sim.rewards[3, 2])

@@ -1,0 +1,81 @@
+"""What a critic is: a value function that is fitted to each batch, its state a value (not in the paper)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.parallel.group import Group
+from trpo_cli.policies.base import Policy
+
+Stats = dict[str, float]
+
+
+@dataclass(frozen=True)
+class CriticState:
+    """Parameters of the value network, and the unit of its output."""
+
+    theta: Tensor  # [D]
+    mean: float = 0.0  # V of an output of 0, in units of reward
+    std: float = 1.0  # what an output of 1 adds, in units of reward
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and numbers by name, as a checkpoint holds them."""
+        return {"theta": self.theta.cpu(), "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """The state that ``to_dict`` saved."""
+        return cls(saved["theta"], saved["mean"], saved["std"])
+
+
+class Critic(Protocol):
+    """A value function on the policy's inputs."""
+
+    @property
+    def gae_lambda(self) -> float:
+        """λ of the advantages that are made from it."""
+        ...
+
+    def initial(self, rng: np.random.Generator) -> CriticState:
+        """The state before the first batch."""
+        ...
+
+    def values(self, state: CriticState, inputs: Tensor) -> NDArray[np.float64]:
+        """V ``[n]`` in units of reward, for the policy's inputs ``[n, …]``."""
+        ...
+
+    def fit(
+        self, state: CriticState, inputs: Tensor, targets: NDArray[np.float64], group: Group
+    ) -> tuple[CriticState, Stats]:
+        """The state fitted to this worker's inputs ``[m, …]`` and targets ``[m]``, and the ``critic/`` statistics."""
+        ...
+
+
+class CriticConfig(Protocol):
+    """What ``critic=`` names: hyperparameters that become a critic once the task is known."""
+
+    def build(self, obs_shape: tuple[int, ...]) -> Critic:
+        """The critic for observations of this shape; ConfigError if it cannot be."""
+        ...
+
+
+@dataclass(frozen=True)
+class Value:
+    """A critic with its state, as a sampler asks it."""
+
+    critic: Critic
+    state: CriticState
+    policy: Policy  # its input map is the critic's too
+
+    @property
+    def gae_lambda(self) -> float:
+        """λ."""
+        return self.critic.gae_lambda
+
+    def __call__(self, obs: NDArray[np.generic]) -> NDArray[np.float64]:
+        """V ``[n]`` of observations ``[n, O]``, in units of reward."""
+        return self.critic.values(self.state, self.policy.tensor(obs))
