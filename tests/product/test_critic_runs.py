@@ -62,3 +62,14 @@ def test_the_critic_explains_most_of_the_cart_poles_returns_within_ten_iteration
     found = rows(executed(plan))
     assert np.mean([row["critic/explained_variance"] for row in found[5:]]) > 0.5
     assert found[-1]["collect/score"] > 1.5 * found[0]["collect/score"]  # type: ignore[operator]
+
+
+def test_a_budget_of_steps_ends_a_run_and_a_larger_one_extends_it(tmp_path: Path):
+    words = ("sampler.n_paths=4", "step_limit=10", "env.angle_limit=9", "env.position_limit=1e9", f"outputs={tmp_path}")
+    first = executed(planned(*words, "total_steps=75"))
+    assert [row["sim_steps_total"] for row in rows(first)] == [40, 80]
+    assert json.loads((first / "done.json").read_text())["iterations"] == 2
+    assert [row["sim_steps_total"] for row in rows(executed(planned(*words, "total_steps=110")))] == [40, 80, 120]
+    assert len(rows(executed(planned(*words, "total_steps=110", "iterations=2")))) == 3  # finished runs are left alone
+    with pytest.raises(ConfigError, match=r"^total_steps=0 must be at least 1"):
+        planned("total_steps=0")

@@ -135,3 +135,12 @@ def test_trpo_learns_to_hold_the_point(kind: str, line_search: str):
     scores = [row["collect/score"] for row in memory.rows]
     assert scores[0] < 0.35 and min(scores[-3:]) > scores[0] + 0.2
     assert all(row["update/mean_kl"] <= 0.05 for row in memory.rows)
+
+
+@pytest.mark.parametrize(("steps", "total", "expected"), [(100, 250, 3), (100, 300, 3), (100, 301, 4), (100, None, 6)])
+def test_a_budget_of_steps_ends_the_run_after_the_iteration_that_reaches_it(
+    steps: int, total: int | None, expected: int
+):
+    schedule = Schedule(6, 1, total)
+    done = [n for n in range(7) if schedule.is_done(n, n * steps)]
+    assert done[0] == expected

@@ -70,7 +70,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         critic=None if critic is None else critic.build(sim.obs_shape),
         device=usable(config["device"]),
         seed=config["seed"],
-        schedule=Schedule(config["iterations"], config["checkpoint_every"]),
+        schedule=Schedule(config["iterations"], config["checkpoint_every"], config["total_steps"]),
     )
 
 
@@ -96,6 +96,8 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
     _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
     for key in ("iterations", "checkpoint_every"):
         _require(config[key] >= 1, key, config[key], "at least 1")
+    total = config["total_steps"]
+    _require(total is None or total >= 1, "total_steps", total, "at least 1, or null for no budget")
     _require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
     name = config["name"]
     _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")

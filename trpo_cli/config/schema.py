@@ -18,6 +18,7 @@ class Root:
 
     seed: int = MISSING
     iterations: int = MISSING
+    total_steps: int | None = MISSING
     step_limit: int | None = MISSING
     name: str = MISSING
     outputs: str = MISSING

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 N_TABLE_ROWS = 20  # of a whole run, so that all of them fit on a screen
@@ -23,20 +23,25 @@ class Display:
     n_iterations: of the whole run, including those before ``start``
     start: the first iteration of this command; above 0 if the command continues a run
     title: the first line, which names the run
+    total_steps: the budget of environment steps, if the run has one: progress is then counted in steps
     """
 
-    def __init__(self, n_iterations: int, start: int, title: str, console: Console | None = None) -> None:
-        self._n_iterations = n_iterations
+    def __init__(
+        self, n_iterations: int, start: int, title: str, console: Console | None = None, total_steps: int | None = None
+    ) -> None:
+        self._n_iterations, self._total_steps = n_iterations, total_steps
         self._title = title
         self._console = console or Console(file=sys.stdout, highlight=False)
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._clock = deque([time.monotonic()], maxlen=N_RECENT + 1)
+        # Time and share of the run that was done, after each of the last iterations.
+        self._clock: deque[tuple[float, float]] = deque(maxlen=N_RECENT + 1)
+        self._begun = time.monotonic()
         self._printed_at = -math.inf
         self._pending: tuple[int, Mapping[str, Any]] | None = None
         self._has_header = False
         self._every = _round_up(n_iterations / N_TABLE_ROWS)
         self._progress = Progress(
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[place]}"),
             BarColumn(bar_width=None),
             TextColumn("[bold]score {task.fields[score]}"),
             TextColumn("KL {task.fields[kl]}"),
@@ -47,24 +52,32 @@ class Display:
             expand=True,
             refresh_per_second=2,
         )
+        place = "" if total_steps else f"{start}/{n_iterations}"
         self._task = self._progress.add_task(
-            "", total=n_iterations, completed=start, score="-", kl="-", speed="-", ends_at=None
+            "", total=1.0, completed=start / n_iterations, place=place, score="-", kl="-", speed="-", ends_at=None
         )
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Show ``row``, a row of ``progress.jsonl``. A dash stands for a missing value."""
         now = time.monotonic()
-        self._clock.append(now)
         n_done = row["iteration"] + 1
+        if not self._clock:
+            self._clock.append((self._begun, self._share(n_done - 1, row, -row.get("collect/sim_steps", 0))))
+        self._clock.append((now, self._share(n_done, row)))
         self._pending = n_done, row
         due = n_done % self._every == 0 if self._live else now - self._printed_at >= SECONDS_BETWEEN_LINES
         if self._live:
             score, kl, speed = _cells(row)
-            ends_at = now + self._seconds_left(n_done)
-            self._progress.update(
-                self._task, refresh=due, completed=n_done, score=score, kl=kl, speed=speed, ends_at=ends_at
-            )
-        if due or n_done == 1 or n_done == self._n_iterations:
+            place, share = self._place(n_done, row), self._clock[-1][1]
+            cells: dict[str, Any] = {
+                "place": place,
+                "score": score,
+                "kl": kl,
+                "speed": speed,
+                "ends_at": now + self._seconds_left(),
+            }
+            self._progress.update(self._task, refresh=due, completed=share, **cells)
+        if due or n_done == 1 or self._clock[-1][1] >= 1:
             self._print_pending()
 
     def message(self, text: str) -> None:
@@ -93,10 +106,9 @@ class Display:
         self._printed_at = time.monotonic()
         score, kl, speed = _cells(row)
         if not self._live:
-            width, left = len(str(self._n_iterations)), _duration(self._seconds_left(n_done))
+            left = _duration(self._seconds_left())
             self.message(
-                f"iteration {n_done:{width}}/{self._n_iterations}  score {score:>7}  KL {kl:>7}  "
-                f"{speed:>5} steps/s  {left:>7} left"
+                f"{self._place(n_done, row)}  score {score:>7}  KL {kl:>7}  {speed:>5} steps/s  {left:>7} left"
             )
             return
         if not self._has_header:
@@ -104,9 +116,22 @@ class Display:
             self._has_header = True
         self.message(f"{n_done:>9}  {score:>9}  {kl:>9}  {speed:>9}  {_duration(row.get('time_s')):>9}")
 
-    def _seconds_left(self, n_done: int) -> float:
-        seconds_per_iteration = (self._clock[-1] - self._clock[0]) / max(len(self._clock) - 1, 1)
-        return seconds_per_iteration * max(self._n_iterations - n_done, 0)
+    def _share(self, n_done: int, row: Mapping[str, Any], more_steps: int = 0) -> float:
+        """Return how much of the run is done after ``n_done`` iterations: 1 is all of it."""
+        of_steps = (row.get("sim_steps_total", 0) + more_steps) / self._total_steps if self._total_steps else 0.0
+        return min(max(n_done / self._n_iterations, of_steps), 1.0)
+
+    def _place(self, n_done: int, row: Mapping[str, Any]) -> str:
+        """Return where the run is: ``iteration 12/200`` or, with a budget of steps, ``52.1k/1.0M steps``."""
+        if self._total_steps:
+            return f"{_count(row.get('sim_steps_total')):>6}/{_count(self._total_steps)} steps"
+        digits = len(str(self._n_iterations))
+        return f"{'' if self._live else 'iteration '}{n_done:{digits}}/{self._n_iterations}"
+
+    def _seconds_left(self) -> float:
+        """Return the time that the rest takes at the pace of the last iterations."""
+        (begun, before), (now, share) = self._clock[0], self._clock[-1]
+        return (now - begun) * (1 - share) / (share - before) if share > before else 0.0
 
 
 class _TimeLeft(ProgressColumn):

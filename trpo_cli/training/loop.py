@@ -21,8 +21,13 @@ class Recorder(Protocol):
 class Schedule:
     """When the loop ends, and when it saves."""
 
-    iterations: int
+    iterations: int  # at most
     checkpoint_every: int
+    total_steps: int | None = None  # environment steps; the iteration that reaches them is the last
+
+    def is_done(self, iterations: int, steps: int) -> bool:
+        """True if a run with so many iterations and environment steps has come to its end."""
+        return iterations >= self.iterations or (self.total_steps is not None and steps >= self.total_steps)
 
 
 def train(
@@ -38,7 +43,7 @@ def train(
     recorder: the leader's; None in the other workers. However the loop ends in order, the last state is saved.
     """
     saved = state.iteration
-    while state.iteration < schedule.iterations and not group.maximum(stop()):
+    while not schedule.is_done(state.iteration, state.sim_steps_total) and not group.maximum(stop()):
         start = perf_counter()
         after, stats = algorithm.iterate(state, group)
         steps, seconds = int(stats["collect/sim_steps"]), perf_counter() - start

@@ -91,7 +91,7 @@ def _telling_refusals(group: Group) -> Iterator[None]:
 
 
 def _status(state: TrainingState, plan: Plan, asked: Asked) -> int:
-    return 0 if state.iteration >= plan.schedule.iterations else 128 + (asked() or signal.SIGTERM)
+    return 0 if plan.schedule.is_done(state.iteration, state.sim_steps_total) else 128 + (asked() or signal.SIGTERM)
 
 
 def _open(plan: Plan, group: Group) -> RunLog:
@@ -114,23 +114,25 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     iterations = plan.schedule.iterations
     with _telling_refusals(group):
         done = log.finished
-        if done is None or done["iterations"] < iterations:
+        finished = done is not None and plan.schedule.is_done(done["iterations"], done["sim_steps_total"])
+        if not finished:
             saved = log.resume()
             state = plan.algorithm.initial() if saved is None else TrainingState.from_dict(saved)
-    if done is not None and done["iterations"] >= iterations:
+    if done is not None and finished:
         group.from_leader(Refused(0))
         print(f"{log.directory} is finished ({done['iterations']} iterations, score {done['score']:.4g}).")
         print(_where_to_look(log.directory))
         return 0
     group.from_leader(state)
-    with Display(iterations, state.iteration, _title(plan, group)) as display:
+    total_steps = plan.schedule.total_steps
+    with Display(iterations, state.iteration, _title(plan, group), total_steps=total_steps) as display:
         for message in log.messages:
             display.message(message)
         if state.iteration:
             display.message(f"resuming after iteration {state.iteration - 1}")
         recorder = _Recorder(log, display)
         state = _train(plan, state, group, recorder, asked)
-    if state.iteration < iterations:
+    if not plan.schedule.is_done(state.iteration, state.sim_steps_total):
         print(f"Stopped after {state.iteration} of {iterations} iterations; the same command resumes.")
         return _status(state, plan, asked)
     log.finish(

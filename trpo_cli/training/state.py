@@ -20,12 +20,12 @@ class TrainingState:
 
     theta: Tensor  # [D] the policy's parameters; of a search, what it would hand out
     input_map: InputMap  # the policy's
-    critic: CriticState | None = None  # of the value function
     search: Arrays | None = None  # of a derivative-free search
     episode_length: float = nan  # steps of the last batch's mean episode; NaN before the first
     iteration: int = 0  # the next one
     sim_steps_total: int = 0  # environment steps simulated so far
     time_s: float = 0.0  # seconds spent iterating so far
+    critic: CriticState | None = None  # of the value function
 
     def to(self, device: str | torch.device) -> Self:
         """The state with the parameters that updates change on ``device``."""
