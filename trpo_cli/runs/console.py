@@ -53,9 +53,8 @@ class Display:
             refresh_per_second=2,
         )
         place = "" if total_steps else f"{start}/{n_iterations}"
-        self._task = self._progress.add_task(
-            "", total=1.0, completed=start / n_iterations, place=place, score="-", kl="-", speed="-", ends_at=None
-        )
+        self._task = self._progress.add_task("", total=1.0, place=place, score="-", kl="-", speed="-", ends_at=None)
+        self._progress.update(self._task, completed=start / n_iterations)
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Show ``row``, a row of ``progress.jsonl``. A dash stands for a missing value."""
