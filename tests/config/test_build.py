@@ -119,7 +119,7 @@ def test_the_folder_of_yaml_files_is_inside_the_package_or_beside_it(tmp_path: P
     assert (conf_dir() / "train.yaml").is_file()
     (tmp_path / "package").mkdir()
     monkeypatch.setattr(schema, "__file__", str(tmp_path / "package" / "config" / "schema.py"))
-    with pytest.raises(ConfigError, match=r"no conf/train.yaml inside or beside .*package: reinstall trpo_cli"):
+    with pytest.raises(ConfigError, match=r"no conf/train.yaml inside or next to .*package: reinstall trpo_cli"):
         conf_dir()
     for parent in (tmp_path, tmp_path / "package"):  # the package's own wins
         (parent / "conf").mkdir()

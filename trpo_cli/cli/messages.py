@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf refuse, in one sentence with the nearest thing that exists."""
+"""One sentence for what Hydra or OmegaConf refuses, with the nearest name that exists."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ SECTIONS = ("env", "policy", "sampler", "optimizer")  # groups whose options are
 def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
     """One sentence about an override or a config file that cannot be composed.
 
-    conf: folder of the YAML files. words: of the command line.
+    conf: folder of the YAML files. words: the words of the command line.
     """
     cause = error.__cause__ or error.__context__
     text = str(error)
@@ -66,7 +66,7 @@ def _no_override(word: str) -> str:
 
 
 def _no_option(words: Sequence[str], conf: Path) -> str:
-    """A group that was given a number or nothing instead of the name of an option."""
+    """For a group that was given a number, or nothing, instead of the name of an option."""
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
         options = _options(conf, group.partition("@")[0])
@@ -74,11 +74,11 @@ def _no_option(words: Sequence[str], conf: Path) -> str:
             return _no_override(word)
         if options and option not in options:
             return f"{group}={option} does not exist; choices: {', '.join(options)}"
-    return f"an option is not a name; {HELP}"
+    return f"a group needs the name of one of its options; {HELP}"
 
 
 def _no_single_option(pair: str, known: Sequence[str], words: Sequence[str]) -> str:
-    """A group that has no option, or a list of them, so that a ``pair`` such as ``${env}-${policy}`` names no file."""
+    """For a group with no option or with a list, so that a ``pair`` such as ``${env}-${policy}`` names no file."""
     group = next((name for name in re.findall(r"\$\{(\w+)\}", pair) if name not in known), pair)
     if any(word.startswith(f"{group}=[") for word in words):
         return f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
@@ -104,7 +104,7 @@ def _options(conf: Path, group: str) -> list[str]:
 
 
 def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
-    """A key that the chosen options do not have: the option that has it, or the nearest key that can be set."""
+    """For a key that the chosen options do not have: the option that has it, or the nearest key that can be set."""
     if "@" in key:
         return f"{key}: an option cannot be put elsewhere; write {key.partition('@')[0]}=…"
     if key in GROUPS:
@@ -118,7 +118,7 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
     section = key.rpartition(".")[0]
     if siblings := [name for name in can_be_set if section and name.rpartition(".")[0] == section]:
         return unknown_key(key, siblings)
-    names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # the root's own win
+    names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # the root's keys come first
     found = get_close_matches(key.rpartition(".")[2], names, 1, 0.6)
     near = get_close_matches(key, GROUPS, 1, 0.7) or [names[name] for name in found]
     return f"{key} does not exist; did you mean {near[0]}?" if near else f"{key} does not exist; {HELP}"

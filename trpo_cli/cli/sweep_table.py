@@ -1,4 +1,4 @@
-"""What a sweep came to: a line for each job, and means over the seeds, from the jobs' run directories."""
+"""The results of a sweep: a line for each job, and means over the seeds, from the jobs' run directories."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Job:
     status: int
 
     def add(self) -> None:
-        """Write the job into the sweep's ledger, from whatever process; do nothing if the ledger cannot be reached."""
+        """Add the job to the sweep's ledger, from any process; do nothing if the ledger cannot be reached."""
         if path := os.environ.get(_LEDGER):
             with suppress(OSError):  # a job on another machine
                 descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -34,7 +34,7 @@ class Job:
 
 
 class Ledger:
-    """The jobs of the sweep that runs while it is entered, in this process and those that it starts."""
+    """The jobs of one sweep. Inside the ``with`` block this process and its children can add jobs."""
 
     def __enter__(self) -> Self:
         descriptor, name = tempfile.mkstemp(prefix="sweep-", suffix=".jsonl")
@@ -49,7 +49,7 @@ class Ledger:
         self._path.unlink(missing_ok=True)
 
     def jobs(self) -> list[Job]:
-        """Those that have ended, in the order of their ends."""
+        """The jobs that have ended, the earliest first."""
         return [Job(**json.loads(line)) for line in self._path.read_text().splitlines()]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # a worker is a core: more threads in each would only take turns
-os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in one sentence
+    os.environ.setdefault(_name, "1")  # one worker per core: more threads would only wait for one another
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `sentences`, which prints one sentence
 
 import hydra  # noqa: E402
 from hydra._internal.utils import get_args_parser  # noqa: E402
@@ -40,7 +40,7 @@ def _job(cfg: DictConfig) -> None:
     words = _words(context)
     if context.mode == RunMode.MULTIRUN:
         cores = granted_cores(context.launcher, cores)
-        if "=" in cfg.name:  # the name that was made for this job
+        if "=" in cfg.name:  # the name that `job_name` made
             words = [word for word in words if key_of(word) != "name"] + [f"name={quoted(cfg.name)}"]
 
     def prepare() -> tuple[int, run.Plan]:
@@ -55,7 +55,7 @@ def _job(cfg: DictConfig) -> None:
 
 
 def _words(context: HydraConf) -> list[str]:
-    """The job's overrides as they were written: to OmegaConf, ``seed=${iterations}`` is a reference to follow."""
+    """The job's overrides as they were written: OmegaConf would replace ``${iterations}`` by its value."""
     return OmegaConf.to_container(context.overrides.task, resolve=False)  # type: ignore[return-value]
 
 
@@ -66,13 +66,13 @@ def _flags(context: HydraConf) -> list[str]:
 
 
 def _hydra(job: Callable[[DictConfig], None]) -> None:
-    """Compose the command line's configuration and run ``job`` on it, or on each of a sweep's."""
+    """Compose the command line's configuration and run ``job`` on it, or on each configuration of a sweep."""
     failures: list[Exception] = []
     composed = False
     command, swept = os.getpid(), swept_keys(sys.argv[1:])
 
     def single_or_sweep(cfg: DictConfig) -> float | None:
-        """The final score, which Optuna's sweeper looks at."""
+        """Returns the final score, for Optuna's sweeper."""
         nonlocal composed
         composed = True
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -85,8 +85,8 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
             job(cfg)
         except Exception as error:
             if os.getpid() != command:
-                raise  # as launchers bring it home from processes of their own
-            failures.append(error)  # past Hydra, which would add lines of its own
+                raise  # the launcher takes it back to the command
+            failures.append(error)  # not through Hydra, which would print lines of its own
         return None
 
     if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
@@ -98,7 +98,7 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
         except JobError as error:
             failures.append(error)
         except Exception as error:
-            # A sweeper that cannot go on without any result has nothing to add to the jobs' own words.
+            # If jobs have failed, the sweeper fails too, and the jobs have already said why.
             if not failures:
                 _not_composed(error, composed)
         if ledger is not None and (jobs := ledger.jobs()):
@@ -110,7 +110,7 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
 def _not_composed(error: Exception, composed: bool) -> NoReturn:
     """Raise what Hydra refused as one sentence, and anything else as it is."""
     if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
-        raise error  # from the job, or the disk's refusal of a sweep's folder
+        raise error  # from the job, or from the disk, which refused a sweep's folder
     sentence = missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
     _refuse_in_group(sentence)
     raise ConfigError(sentence) from error
@@ -125,7 +125,7 @@ def _refuse_in_group(sentence: str) -> None:
 
 
 def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
-    """One job of a sweep, in a directory of its own; says what goes wrong when it does, and stops no other job."""
+    """Run one job of a sweep in its own directory. If it fails, say why at once; the other jobs go on."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
     overrides = [word for word in _words(context) if key_of(word) in swept]
@@ -138,14 +138,14 @@ def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[
         Job(overrides, str(directory) if directory else None, status).add()
         say("trpo-train", f"{' '.join(overrides)}: {sentence}")
         if isinstance(error, BrokenPipeError):
-            raise SystemExit(status) from error  # nobody is there for the other jobs' words either
+            raise SystemExit(status) from error  # the other jobs cannot print anything either
         raise JobError(status) from error
     Job(overrides, str(directory), 0).add()
     return final_score(directory) if directory else None
 
 
 def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
-    """Where a job's run is; None if the configuration will be refused before it has a place."""
+    """A job's run directory; None if the configuration will be refused before it has one."""
     from trpo_cli.config.plan import run_directory
 
     with suppress(OmegaConfBaseException, ConfigError, KeyError):
@@ -154,7 +154,7 @@ def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
 
 
 def _require_known_flags() -> None:
-    """Refuse what Hydra's own parser would refuse with its whole usage."""
+    """Refuse unknown flags in one sentence; Hydra's own parser would print its whole usage."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What OmegaConf objects to, in one sentence."""
+"""One sentence for what OmegaConf refuses."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 def unknown_key(key: str, known: list[str], elsewhere: Sequence[str] = ()) -> str:
-    """One sentence about a key that does not exist, with the nearest of those that can be set.
+    """One sentence about a key that does not exist, with the nearest key that can be set.
 
-    known: the keys in its place, which are listed if none is near
+    known: the keys of the same section, which are listed if none is near
     """
     names = {name.rpartition(".")[2]: name for name in [*elsewhere, *known]}
     near = get_close_matches(key.rpartition(".")[2], names, 1, 0.5)
@@ -18,7 +18,7 @@ def unknown_key(key: str, known: list[str], elsewhere: Sequence[str] = ()) -> st
     return f"{key} does not exist; {hint}"
 
 
-# What OmegaConf says, and what that means for whoever wrote the value.
+# What OmegaConf says, and what it means for the person who wrote the value.
 _COMPLAINTS = {
     "could not be converted to Integer": "is not a whole number",
     "could not be converted to Float": "is not a number",

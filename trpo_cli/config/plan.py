@@ -25,7 +25,7 @@ Choices = Mapping[str, str]  # group: the option chosen for it
 def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags: Sequence[str] = ()) -> Plan:
     """Build and check every component of a composed configuration; ConfigError if one cannot work.
 
-    overrides: of the command line, to refuse one without effect. flags: what the command needs before them.
+    overrides: the command line's; one without effect is refused. flags: what stands before them in the command.
     """
     require_known_root(cfg)
     sim = build(cfg.env, "env")
@@ -68,13 +68,13 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
 
 
 def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
-    """Where the run of a configuration is."""
+    """The run directory of a configuration."""
     method = f"{choices['optimizer']}-{choices['sampler']}".replace("/", "_")
     return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
 
 
 def _step_limit(cfg: DictConfig, sim: Simulator) -> int:
-    """The only step limit of the run, which ``cfg`` is told if it left it to the environment."""
+    """The run's only step limit. If ``cfg`` leaves it to the environment, it is written into ``cfg``."""
     if cfg.step_limit is None:
         cfg.step_limit = sim.step_limit if isinstance(sim, Limited) else None
     if cfg.step_limit is None:
@@ -97,7 +97,7 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
 def _identity(
     config: Mapping[str, Any], scaled_numbers: Mapping[str, Mapping[str, int]], reasons: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What decides the rows of a run: the values that it uses, those of an iteration as they are after scaling."""
+    """What decides the rows of a run: the values that it uses, after scaling."""
     identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
     for group in GROUPS:
         if f"{group}." in reasons:

@@ -1,4 +1,4 @@
-"""One run, in this worker: open the run directory, train, say how it went."""
+"""One run, in this worker: open the run directory, train, print the result."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -30,15 +30,15 @@ class Plan:
     """Everything a run needs, checked; the same in every worker."""
 
     directory: Path
-    command: str  # that composes this configuration
+    command: str  # the one that composes this configuration
     config: dict[str, Any]
-    identity: dict[str, Any]  # what decides the rows of the run; another one's directory is refused
-    options: dict[str, str]  # the one chosen for each group
+    identity: dict[str, Any]  # what decides the rows of the run; a directory with another identity is refused
+    options: dict[str, str]  # the option chosen for each group
     task: Task
     policy: Policy
     sampler: Sampler
     optimizer: Optimizer | Search
-    device: str  # that updates are computed on
+    device: str  # where updates are computed
     seed: int
     schedule: Schedule
 
@@ -54,10 +54,10 @@ class Plan:
 class Refused:
     """What the leader tells the other workers instead of a state to start from."""
 
-    status: int  # to end with
+    status: int  # the exit status
 
 
-Asked = Callable[[], int]  # the number of the signal that asked for a stop, 0 while there is none
+Asked = Callable[[], int]  # the number of the signal that asked for a stop, or 0
 
 
 def execute(plan: Plan, group: Group, asked: Asked) -> int:
@@ -108,7 +108,7 @@ def _open(plan: Plan, group: Group) -> RunLog:
 
 
 def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
-    """The leader's part of a run: find where it stands, train on, and say how it went."""
+    """The leader's part of a run: load the last state, go on training, and print the result."""
     iterations = plan.schedule.iterations
     with _telling_refusals(group):
         done = log.finished
@@ -154,7 +154,7 @@ def _train(plan: Plan, state: TrainingState, group: Group, recorder: "_Recorder 
 
 
 class _Recorder:
-    """Rows to the run directory and the display, states to the run directory as checkpoints."""
+    """Writes rows to the run directory and the display, and states to the run directory as checkpoints."""
 
     def __init__(self, log: RunLog, display: Display) -> None:
         self.score = log.last_row["collect/score"] if log.last_row else float("nan")
