@@ -32,14 +32,14 @@ class Cem:
     State: ``mean``: `[D]`, ``variance``: `[D]` of the best candidates, ``iteration``: `[]` count of `tell`.
 
     Paper: it cites the method only. The settings and two quirks are the authors' code's: the number called
-    "initial_std" there enters as a variance, and the extra variance is on for its iterations, then off, in one step
-    (an integer division took the place of a linear decay).
+    "initial_std" there enters as a variance, and the extra variance is constant for its iterations, then zero (an
+    integer division has replaced a linear decay).
     """
 
-    population: int  # candidates an iteration
-    elite_fraction: float  # of the population, the best, which the Gaussians are refitted to
+    population: int  # candidates per iteration
+    elite_fraction: float  # the best fraction of the population, which the Gaussians are refitted to
     initial_variance: float  # of every parameter at the start
-    extra_variance: float  # added to every parameter's variance while it lasts
+    extra_variance: float  # added to every parameter's variance in the first iterations
     extra_iterations: int  # how many iterations the extra variance lasts
 
     def __post_init__(self) -> None:

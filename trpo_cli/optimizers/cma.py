@@ -1,7 +1,7 @@
 """CMA-ES (Hansen), a derivative-free baseline of Figure 4, on the `cma` package.
 
 The package keeps its search in an object; here the search is a dict of arrays from which that object is rebuilt for
-each call. The arrays hold all that one iteration hands to the next, so a search that goes on from stored arrays asks
+each call. The arrays hold all that one iteration passes to the next, so a search that goes on from stored arrays asks
 for the same candidates, bit for bit, as one that was never stopped.
 """
 
@@ -28,14 +28,14 @@ class Cma:
     evolution paths, ``iteration``: `[]` count of `tell`, ``decomposed``: `[]` iteration of the last decomposition.
 
     Paper: it plots CMA and gives no settings; these are the authors' code's (package defaults, sigma 0.1). Two
-    defaults are put back to what they were for the authors: cumulative step-size adaptation in every dimension (today
-    the package takes another from 300 parameters on), and no change of coordinates if the covariance is
-    ill-conditioned. Stopping criteria are never asked for: a run has as many iterations as it was given.
+    defaults are those of the authors' version: cumulative step-size adaptation in every dimension (the package now
+    uses another one from 300 parameters on), and no change of coordinates if the covariance is ill-conditioned. The
+    package's stopping criteria are not used: a run has as many iterations as it was given.
     """
 
-    population: int  # candidates an iteration
+    population: int  # candidates per iteration
     initial_std: float  # of every parameter at the start
-    max_parameters: int  # larger policies are refused: the covariance and its decomposition would not fit a run
+    max_parameters: int  # larger policies are refused: decomposing the covariance would take too long
 
     def __post_init__(self) -> None:
         if self.population < 4:
@@ -50,7 +50,7 @@ class Cma:
         if not 2 <= len(theta) <= self.max_parameters:
             raise ConfigError(
                 f"optimizer=cma searches 2 to optimizer.max_parameters={self.max_parameters} parameters and this "
-                f"policy has {len(theta)}; take optimizer=cem or another policy"
+                f"policy has {len(theta)}; use optimizer=cem or another policy"
             )
         return _arrays(self._strategy(np.asarray(theta, dtype=np.float64)))
 
@@ -70,9 +70,9 @@ class Cma:
         """
         ranked = best_first(returns)
         strategy = self._rebuild(state, _no_randomness)
-        # The package minimises and looks at the order alone, so the rank stands for minus the return.
+        # The package minimises and uses only the order, so the rank stands for minus the return.
         strategy.tell(list(thetas[ranked]), list(range(len(ranked))), check_points=False)
-        strategy.sm.update_now()  # its next ask would do it, and could not hand the result on from here
+        strategy.sm.update_now()  # the next ask would do it too late: `_arrays` stores the result
         stats = {
             "update/best_return": float(returns[ranked[0]]),
             "update/mean_sampling_std": float(np.mean(strategy.stds)),
@@ -125,7 +125,7 @@ class Cma:
 
 
 def _no_randomness(*shape: int) -> NDArray[np.float64]:
-    """The package wants a generator here, and none may be used."""
+    """A stand-in for the generator that the package asks for: outside of ask, nothing may be drawn."""
     raise AssertionError(f"a sample of shape {shape} was drawn outside ask")
 
 

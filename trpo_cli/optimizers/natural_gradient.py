@@ -21,7 +21,7 @@ class NaturalGradient:
     penalty: float  # λ, the fixed Lagrange multiplier of Eq. (17)
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
-    damping: str  # identity: the same everywhere; paths: times the squared gradients of single episodes
+    damping: str  # identity: the same for every parameter; paths: times squared gradients of episodes
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
     fisher_min_states: int  # use at least this many states, even if fisher_fraction gives fewer
 
@@ -36,7 +36,7 @@ class NaturalGradient:
 
     @property
     def needs_whole_paths(self) -> bool:
-        """Some dampings do."""
+        """True for some dampings."""
         return self._direction().needs_whole_paths
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:

@@ -1,4 +1,4 @@
-"""Where updates are computed: the processor, or a GPU that computes them exactly."""
+"""Where updates are computed: the CPU, or a GPU that computes them exactly."""
 
 import torch
 
@@ -6,7 +6,7 @@ from trpo_cli.errors import ConfigError
 
 
 def usable(name: str) -> str:
-    """The name of a device that can be used here; ConfigError if it cannot."""
+    """Returns the name of a device that can be used here; ConfigError if it cannot."""
     try:
         device = torch.device(name)
         # Do not touch CUDA if it looks available: once CUDA is initialised, forked workers cannot use it.
@@ -20,9 +20,9 @@ def usable(name: str) -> str:
 
 
 def of_worker(name: str, local_rank: int) -> str:
-    """The device of one worker: ``cuda`` is GPU ``local_rank`` of its machine, modulo their number.
+    """The device of one worker: ``cuda`` is GPU ``local_rank`` modulo the number of the machine's GPUs.
 
-    local_rank: number of the worker among those of its machine. A device with a number (``cuda:1``) is for all workers.
+    local_rank: number of the worker on its machine. A device with a number (``cuda:1``) is for all workers.
     """
     device = torch.device(name)
     if device.type != "cuda" or device.index is not None:
@@ -36,6 +36,6 @@ def model(name: str) -> str:
 
 
 def exact_convolutions() -> None:
-    """Make a GPU compute convolutions in single precision, the same way every time: ten bits are too few for a KL."""
+    """Make a GPU compute convolutions in single precision, always in the same way: TF32 is too coarse for a KL."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
