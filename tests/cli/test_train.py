@@ -111,7 +111,7 @@ REFUSED = {
     "~seed": "seed has no value; set seed=…",
     "seed=${nowhere}": "seed refers to ${nowhere}, which does not exist",
     # combinations that make no sense
-    "sampler=vine optimizer=cem": "optimizer=cem as configured needs whole episodes and cannot use sampler=vine; use sampler=single",
+    "sampler=vine optimizer=cem": "needs whole episodes and cannot use sampler=vine; use sampler=single",
     "sampler=vine optimizer.damping=paths": "cannot use sampler=vine; use sampler=single",
     "sampler=vine optimizer=cma": "cannot use sampler=vine; use sampler=single",
     "sampler=vine optimizer=rwr": "cannot use sampler=vine; use sampler=single",

@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.build import build
-from trpo_cli.config.messages import explain_value, shown, unknown_key
+from trpo_cli.config.messages import explain_value, to_word, unknown_key
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
@@ -72,8 +72,8 @@ class Request:
 def usage() -> str:
     """What ``trpo-eval --help`` prints."""
     defaults = {field.name: "" if field.default == MISSING else field.default for field in fields(Request)}
-    width = max(len(f"{name}={shown(value)}") for name, value in defaults.items()) + 2
-    keys = [f"  {f'{name}={shown(value)}':{width}}{MEANING[name]}" for name, value in defaults.items()]
+    width = max(len(f"{name}={to_word(value)}") for name, value in defaults.items()) + 2
+    keys = [f"  {f'{name}={to_word(value)}':{width}}{MEANING[name]}" for name, value in defaults.items()]
     return HELP.format(keys="\n".join(keys))
 
 
@@ -119,7 +119,7 @@ def parse(words: list[str]) -> Request:
     return request
 
 
-def trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
+def load_trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     cfg = OmegaConf.load(_require_run(run))
     if not isinstance(cfg, DictConfig) or "step_limit" not in cfg:
@@ -164,7 +164,7 @@ def play(
 
 def evaluate(request: Request) -> dict[str, Any]:
     """Run the episodes, film the first ones if asked, and return the content of the JSON file."""
-    sim, policy, theta, cfg, iterations = trained(Path(request.run))
+    sim, policy, theta, cfg, iterations = load_trained(Path(request.run))
     if request.random:
         theta = _chance(policy)
     limit = int(cfg.step_limit)

@@ -97,9 +97,9 @@ def _leave(command: str, status: int, sentence: str, everywhere: bool = False) -
 
 
 def _leads_group() -> bool:
-    from trpo_cli.parallel.processes import speaks
+    from trpo_cli.parallel.processes import prints_messages
 
-    return speaks()
+    return prints_messages()
 
 
 def say(command: str, sentence: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from trpo_cli.config.messages import shown
+from trpo_cli.config.messages import to_word
 from trpo_cli.config.schema import register_schema
 
 # What a user chooses. The other folders of conf/ hold what several options share, or what one pair of options needs.
@@ -109,7 +109,7 @@ def _lines(path: Path) -> list[tuple[str, str, str]]:
 
 
 def _value(value: object) -> str:
-    return shown(value).replace(" ", "")
+    return to_word(value).replace(" ", "")
 
 
 def _columns(lines: dict[str, str], after: str = "", widest: int = 36) -> str:

@@ -145,13 +145,13 @@ def _with_defaults(path: Path, conf: Path) -> dict[str, Any]:
     for entry in content.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
             base = conf / f"{entry}.yaml".lstrip("/") if entry.startswith("/") else path.parent / f"{entry}.yaml"
-            merged = _joined(merged, _with_defaults(base, conf))
-    return _joined(merged, content)
+            merged = _merge(merged, _with_defaults(base, conf))
+    return _merge(merged, content)
 
 
-def _joined(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     both = {key for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)}
-    return {**below, **above, **{key: _joined(below[key], above[key]) for key in both}}
+    return {**below, **above, **{key: _merge(below[key], above[key]) for key in both}}
 
 
 def _leaves(tree: dict[str, Any]) -> Iterator[str]:

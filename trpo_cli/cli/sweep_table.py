@@ -74,12 +74,12 @@ def table(jobs: Sequence[Job]) -> str:
         if score is not None and job.status == 0:
             scores[" ".join(word for word in job.overrides if not word.startswith("seed="))].append(score)
     if all(len(several) == 1 for several in scores.values()):
-        return _aligned(lines)
+        return _align(lines)
     means = [("setting", "seeds", "mean final score")]
     for setting, several in sorted(scores.items(), key=lambda item: -mean(item[1])):
         error = f" ± {stdev(several) / sqrt(len(several)):.2g}" if len(several) > 1 else ""
         means.append((setting or "all", str(len(several)), f"{mean(several):.4g}{error}"))
-    return f"{_aligned(lines)}\n\n{_aligned(means)}"
+    return f"{_align(lines)}\n\n{_align(means)}"
 
 
 def _state(job: Job) -> str:
@@ -99,7 +99,7 @@ def _last_row(directory: Path) -> dict[str, Any] | None:
     return json.loads(rows[-1]) if rows else None
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def _align(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

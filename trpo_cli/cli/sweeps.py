@@ -26,7 +26,7 @@ PACKAGES = {
 }
 
 
-def missing_plugin(error: Exception, conf: Path) -> str | None:
+def explain_missing_plugin(error: Exception, conf: Path) -> str | None:
     """One sentence about a plugin that is missing; None if ``error`` is about something else."""
     file = (error.missing_cfg_file if isinstance(error, MissingConfigException) else None) or ""
     folder, _, option = file.rpartition("/")
@@ -56,7 +56,7 @@ def key_of(override: str) -> str:
     return override.lstrip("+").partition("=")[0]
 
 
-def quoted(value: str) -> str:
+def quote(value: str) -> str:
     """A word with any characters as the value of an override: ``"train/workers=2"``."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

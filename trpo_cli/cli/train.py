@@ -24,12 +24,20 @@ from trpo_cli.cli.exits import JobError, noting_what_is_saved, say, sentences, v
 from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain  # noqa: E402
 from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
-from trpo_cli.cli.sweeps import end_with, granted_cores, job_name, key_of, missing_plugin, quoted, swept_keys  # noqa: E402
-from trpo_cli.config.schema import conf_dir, register_schema, resolved  # noqa: E402
+from trpo_cli.cli.sweeps import (  # noqa: E402
+    end_with,
+    explain_missing_plugin,
+    granted_cores,
+    job_name,
+    key_of,
+    quote,
+    swept_keys,
+)
+from trpo_cli.config.schema import conf_dir, plain_values, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError  # noqa: E402
 
 
-def _job(cfg: DictConfig) -> None:
+def _run_job(cfg: DictConfig) -> None:
     """One run; raises what `exits.verdict` turns into an exit status and a sentence."""
     from trpo_cli.config.plan import plan as make_plan
     from trpo_cli.parallel import processes
@@ -41,13 +49,13 @@ def _job(cfg: DictConfig) -> None:
     if context.mode == RunMode.MULTIRUN:
         cores = granted_cores(context.launcher, cores)
         if "=" in cfg.name:  # the name that `job_name` made
-            words = [word for word in words if key_of(word) != "name"] + [f"name={quoted(cfg.name)}"]
+            words = [word for word in words if key_of(word) != "name"] + [f"name={quote(cfg.name)}"]
 
     def prepare() -> tuple[int, run.Plan]:
         plan = make_plan(cfg, context.runtime.choices, words, _flags(context))
         return processes.n_workers(cfg.workers, cores), plan
 
-    n, plan = processes.agreed(prepare)
+    n, plan = processes.agree_on(prepare)
     with noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: run.execute(plan, group, stop))
     if status:
@@ -65,7 +73,7 @@ def _flags(context: HydraConf) -> list[str]:
     return [word for folder in folders for word in ("--config-dir", os.path.relpath(folder))]
 
 
-def _hydra(job: Callable[[DictConfig], None]) -> None:
+def _run_hydra(job: Callable[[DictConfig], None]) -> None:
     """Compose the command line's configuration and run ``job`` on it, or on each configuration of a sweep."""
     failures: list[Exception] = []
     composed = False
@@ -81,7 +89,7 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
             os.environ["TERM"] = "dumb"
         try:
             if sweep:
-                return _one_of_many(cfg, job, swept)
+                return _run_sweep_job(cfg, job, swept)
             job(cfg)
         except Exception as error:
             if os.getpid() != command:
@@ -100,18 +108,18 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
         except Exception as error:
             # If jobs have failed, the sweeper fails too, and the jobs have already said why.
             if not failures:
-                _not_composed(error, composed)
+                _raise_explained(error, composed)
         if ledger is not None and (jobs := ledger.jobs()):
             print(f"\n{table(jobs)}", flush=True)
     if failures:
         raise failures[0]
 
 
-def _not_composed(error: Exception, composed: bool) -> NoReturn:
+def _raise_explained(error: Exception, composed: bool) -> NoReturn:
     """Raise what Hydra refused as one sentence, and anything else as it is."""
     if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
         raise error  # from the job, or from the disk, which refused a sweep's folder
-    sentence = missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
+    sentence = explain_missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
     _refuse_in_group(sentence)
     raise ConfigError(sentence) from error
 
@@ -119,12 +127,12 @@ def _not_composed(error: Exception, composed: bool) -> NoReturn:
 def _refuse_in_group(sentence: str) -> None:
     """Raise a refusal in every member of torchrun's group; do nothing without one."""
     if "RANK" in os.environ:
-        from trpo_cli.parallel.processes import agree
+        from trpo_cli.parallel.processes import share_refusal
 
-        agree(ConfigError(sentence))
+        share_refusal(ConfigError(sentence))
 
 
-def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
+def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
     """Run one job of a sweep in its own directory. If it fails, say why at once; the other jobs go on."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
@@ -149,7 +157,7 @@ def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
     from trpo_cli.config.plan import run_directory
 
     with suppress(OmegaConfBaseException, ConfigError, KeyError):
-        return run_directory(resolved(cfg), context.runtime.choices)
+        return run_directory(plain_values(cfg), context.runtime.choices)
     return None
 
 
@@ -174,7 +182,7 @@ def train() -> None:
             print(page(conf_dir()))
             return
         _require_known_flags()
-        _hydra(_job)
+        _run_hydra(_run_job)
 
 
 def evaluate() -> None:

@@ -41,7 +41,7 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
         return f"{key} has no value; set {key}=…"
     for said, meant in _COMPLAINTS.items():
         if re.search(said, reason) and not reason.startswith("While dereferencing"):
-            value = shown(error.value)
+            value = to_word(error.value)
             return f"{key}={value} {meant.format(key=key, value=value)}"
     if "Cannot merge" in reason:
         return f"{key} cannot change from a list to a section of keys, or from a section of keys to a list"
@@ -52,6 +52,6 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
     return f"{key}: {reason}"
 
 
-def shown(value: object) -> str:
+def to_word(value: object) -> str:
     """A value as it is written on the command line."""
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))

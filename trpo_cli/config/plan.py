@@ -9,12 +9,12 @@ import numpy as np
 from omegaconf import DictConfig
 
 from trpo_cli.config.build import build
-from trpo_cli.config.scale import scaled
-from trpo_cli.config.schema import GROUPS, require_known_root, resolved
+from trpo_cli.config.scale import scale_numbers
+from trpo_cli.config.schema import GROUPS, plain_values, require_known_root
 from trpo_cli.config.unused import require_used, unused
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Search
-from trpo_cli.parallel.devices import usable
+from trpo_cli.parallel.devices import require_usable
 from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
@@ -30,11 +30,11 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     require_known_root(cfg)
     sim = build(cfg.env, "env")
     step_limit = _step_limit(cfg, sim)
-    config = resolved(cfg)
+    config = plain_values(cfg)
     _require_root_values(config)
     network = build(cfg.policy, "policy")
-    sampler, numbers = scaled(build(cfg.sampler, "sampler"), config["path_scale"])
-    optimizer, more_numbers = scaled(build(cfg.optimizer, "optimizer"), config["path_scale"])
+    sampler, numbers = scale_numbers(build(cfg.sampler, "sampler"), config["path_scale"])
+    optimizer, more_numbers = scale_numbers(build(cfg.optimizer, "optimizer"), config["path_scale"])
     sampler.check(sim)
     searches = isinstance(optimizer, Search)
     if (searches or optimizer.needs_whole_paths) and not sampler.whole_paths:
@@ -61,7 +61,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
-        device=usable(config["device"]),
+        device=require_usable(config["device"]),
         seed=config["seed"],
         schedule=Schedule(config["iterations"], config["checkpoint_every"]),
     )

@@ -14,7 +14,7 @@ LEAST = {
 }
 
 
-def scaled(component: Any, scale: float) -> tuple[Any, dict[str, int]]:
+def scale_numbers(component: Any, scale: float) -> tuple[Any, dict[str, int]]:
     """The component with its numbers multiplied and rounded, and those numbers by name; at scale 1 as it is."""
     present = {name: getattr(component, name, None) for name in LEAST}
     numbers = {name: value for name, value in present.items() if value is not None}

@@ -60,7 +60,7 @@ def require_known_root(cfg: DictConfig) -> None:
             raise ConfigError(f"{key} has no value; set {key}=…")
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
+def plain_values(cfg: DictConfig) -> dict[str, Any]:
     """The whole configuration as plain values, interpolations resolved."""
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]

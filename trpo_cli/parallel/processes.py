@@ -71,7 +71,7 @@ def under_torchrun() -> bool:
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
-def speaks() -> bool:
+def prints_messages() -> bool:
     """True in the process that prints messages: rank 0 under torchrun, otherwise always."""
     return not under_torchrun() or os.environ["RANK"] == "0"
 
@@ -83,11 +83,11 @@ def run(n: int, body: Body) -> int:
     signal that ends everything at once.
     """
     if under_torchrun():
-        return _guarded(lambda: _in_group(body))
-    return _guarded(lambda: body(Group())) if n == 1 else _forked(n, body)
+        return _run_guarded(lambda: _run_in_group(body))
+    return _run_guarded(lambda: body(Group())) if n == 1 else _run_forked(n, body)
 
 
-def _guarded(work: Callable[[], int]) -> int:
+def _run_guarded(work: Callable[[], int]) -> int:
     """Call ``work`` and turn every error in it into one of the three that ``run`` raises."""
     try:
         status = work()
@@ -115,7 +115,7 @@ def _failure(error: BaseException) -> RunError:
     return RunError(f"{who} failed: {what} ({file.name}:{where.lineno})")
 
 
-def agree(refusal: ConfigError | None) -> None:
+def share_refusal(refusal: ConfigError | None) -> None:
     """Under torchrun, join the group and raise one member's refusal in all of them; otherwise do nothing."""
     if not under_torchrun():
         return
@@ -127,14 +127,14 @@ def agree(refusal: ConfigError | None) -> None:
         raise refusals[0]
 
 
-def agreed(prepare: Callable[[], Plan]) -> Plan:
+def agree_on(prepare: Callable[[], Plan]) -> Plan:
     """Returns ``prepare()``. Under torchrun, if it refuses in one member of the group, all members refuse."""
     try:
         plan = prepare()
     except ConfigError as error:
-        agree(error)
+        share_refusal(error)
         raise
-    agree(None)
+    share_refusal(None)
     return plan
 
 
@@ -152,7 +152,7 @@ def _leave_after_leader(group: Group) -> None:
             group.sums(0.0)  # the leader takes no part: this fails when it ends
 
 
-def _in_group(body: Body) -> int:
+def _run_in_group(body: Body) -> int:
     _join()
     group = Group()
     status = body(group)
@@ -162,7 +162,7 @@ def _in_group(body: Body) -> int:
     return status
 
 
-def _forked(n: int, body: Body) -> int:
+def _run_forked(n: int, body: Body) -> int:
     context = get_context("fork")
     reports = context.SimpleQueue()
     sys.stdout.flush()
@@ -268,7 +268,7 @@ def _worker(rank: int, size: int, folder: Path, parent: int, body: Body, reports
         return status
 
     try:
-        status = _guarded(work)
+        status = _run_guarded(work)
     except BaseException as error:
         told = error if isinstance(error, ConfigError | RunError | BrokenPipeError) else _failure(error)
         reports.put(type(told)(str(told)[:900]))  # short enough for a pipe to take it in one piece

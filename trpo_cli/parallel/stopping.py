@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from trpo_cli.errors import Interrupted
-from trpo_cli.parallel.processes import speaks
+from trpo_cli.parallel.processes import prints_messages
 
 INSIST_S = 0.5  # a signal this soon after the first is ignored: timeout(1) and torchrun send it twice
 
@@ -51,6 +51,6 @@ class StopRequest:
             raise Interrupted(number)
         if self._since == inf:
             self._since = monotonic()
-            if speaks():
+            if prints_messages():
                 with suppress(OSError):  # not print: the signal may have interrupted one
                     os.write(2, b"\nStopping after this iteration; once more stops at once.\n")

@@ -12,7 +12,7 @@ import torch
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Optimizer, Search
-from trpo_cli.parallel.devices import exact_convolutions, model, of_worker
+from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display
@@ -66,7 +66,7 @@ def execute(plan: Plan, group: Group, asked: Asked) -> int:
     0: finished. 128 + n: stopped in order by signal n, the last state saved. Anything else: refused by the leader.
     """
     torch.set_num_threads(1)
-    exact_convolutions()
+    make_convolutions_exact()
     if group.leads:
         with _telling_refusals(group):
             log = _open(plan, group)
@@ -98,7 +98,7 @@ def _open(plan: Plan, group: Group) -> RunLog:
         "command": plan.command,
         "options": plan.options,
         "workers": group.size,
-        "device": model(plan.device),
+        "device": model_name(plan.device),
         "n_parameters": plan.policy.n_parameters,
         "obs_dim": int(np.prod(sim.obs_shape)),
         "state_dim": sim.n_state,
@@ -149,7 +149,7 @@ def _title(plan: Plan, group: Group) -> str:
 
 
 def _train(plan: Plan, state: TrainingState, group: Group, recorder: "_Recorder | None", asked: Asked) -> TrainingState:
-    device = of_worker(plan.device, group.local_rank)
+    device = worker_device(plan.device, group.local_rank)
     return train(plan.algorithm, state.to(device), plan.schedule, group, recorder, lambda: asked() != 0)
 
 
