@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.optimizers.cem import State, best_first
+from trpo_cli.optimizers.base import Arrays
+from trpo_cli.optimizers.cem import best_first
 
 if TYPE_CHECKING:
     import cma
@@ -45,7 +46,7 @@ class Cma:
         if self.max_parameters < 2:
             raise ConfigError(f"optimizer.max_parameters={self.max_parameters} must be at least 2")
 
-    def start(self, theta: NDArray) -> State:
+    def start(self, theta: NDArray) -> Arrays:
         """Return the state of a search that starts at ``theta``: `[D]`; ConfigError if D is too large."""
         if not 2 <= len(theta) <= self.max_parameters:
             raise ConfigError(
@@ -54,7 +55,7 @@ class Cma:
             )
         return _arrays(self._strategy(np.asarray(theta, dtype=np.float64)))
 
-    def ask(self, state: State, rng: np.random.Generator) -> NDArray[np.float64]:
+    def ask(self, state: Arrays, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the candidates `[Q, D]` of this iteration; all randomness comes from ``rng``."""
 
         def randn(*shape: int) -> NDArray[np.float64]:
@@ -62,7 +63,7 @@ class Cma:
 
         return np.stack(self._rebuild(state, randn).ask())
 
-    def tell(self, state: State, thetas: NDArray, returns: NDArray) -> tuple[State, dict[str, float]]:
+    def tell(self, state: Arrays, thetas: NDArray, returns: NDArray) -> tuple[Arrays, dict[str, float]]:
         """Return the next state and the ``update/`` statistics.
 
         thetas: `[Q, D]` the candidates asked for. returns: `[Q]` of each; one that is not finite ranks worst.
@@ -81,7 +82,7 @@ class Cma:
         }
         return _arrays(strategy), stats
 
-    def mean(self, state: State) -> NDArray[np.float64]:
+    def mean(self, state: Arrays) -> NDArray[np.float64]:
         """Return the centre of the search `[D]`: the parameters to evaluate or keep."""
         return state["mean"]
 
@@ -100,7 +101,7 @@ class Cma:
         }
         return cma.CMAEvolutionStrategy(mean, self.initial_std, options)
 
-    def _rebuild(self, state: State, randn: Callable[..., NDArray]) -> "cma.CMAEvolutionStrategy":
+    def _rebuild(self, state: Arrays, randn: Callable[..., NDArray]) -> "cma.CMAEvolutionStrategy":
         """Return the package's object as it stood when `_arrays` took ``state`` from it, ready to ask and to tell."""
         from cma.utilities.utils import ElapsedWCTime
 
@@ -129,7 +130,7 @@ def _no_randomness(*shape: int) -> NDArray[np.float64]:
     raise AssertionError(f"a sample of shape {shape} was drawn outside ask")
 
 
-def _arrays(strategy: "cma.CMAEvolutionStrategy") -> State:
+def _arrays(strategy: "cma.CMAEvolutionStrategy") -> Arrays:
     """Return the state of a search held in the package's object."""
     sampler = strategy.sm
     return {

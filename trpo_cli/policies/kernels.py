@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-Array = NDArray[Any]
+from trpo_cli.policies.distributions import Array
 
 NARROW = 16  # columns; BLAS is slow on matrices with fewer, unless they are stored by column
 CHUNK = 4096  # states linearised at a time: the activations of one chunk stay in the second-level cache
