@@ -118,7 +118,7 @@ def test_saving_serialises_once_and_reads_nothing_back(tmp_path: Path, monkeypat
 
 def test_another_format_is_recognised(tmp_path: Path) -> None:
     torch.save({"format": 99, "state": {}}, tmp_path / CHECKPOINT)
-    with pytest.raises(ConfigError, match=r"format 99\b.* format 1\b.* name="):
+    with pytest.raises(ConfigError, match=r"format 99\b.* format 2\b.* name="):
         load_checkpoint(tmp_path / CHECKPOINT)
 
 
