@@ -71,8 +71,8 @@ def page(conf: Path) -> str:
 def options(conf: Path, group: str) -> dict[str, str]:
     """Each option of a group, and the first sentence of the comment that its file begins with."""
     folder = conf / group
-    files = sorted(folder.rglob("*.yaml"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): _purpose(path) for path in files}
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return {option: _purpose(files[option]) for option in sorted(files)}
 
 
 def _purpose(path: Path) -> str:

@@ -1,7 +1,7 @@
 """One sentence for what Hydra or OmegaConf refuses, with the nearest name that exists."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from trpo_cli.cli.help import GROUPS
+from trpo_cli.cli.help import GROUPS, options
 from trpo_cli.config.messages import explain_value, unknown_key
+from trpo_cli.config.schema import GROUPS as COMPONENTS
+from trpo_cli.runs.files import flat
 
 HELP = "see trpo-train --help"
-SECTIONS = ("env", "policy", "sampler", "optimizer")  # groups whose options are the values of a component
 
 
 def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
@@ -69,11 +70,11 @@ def _no_option(words: Sequence[str], conf: Path) -> str:
     """For a group that was given a number, or nothing, instead of the name of an option."""
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
-        options = _options(conf, group.partition("@")[0])
+        names = options(conf, group.partition("@")[0])
         if not group:
             return _no_override(word)
-        if options and option not in options:
-            return f"{group}={option} does not exist; choices: {', '.join(options)}"
+        if names and option not in names:
+            return f"{group}={option} does not exist; choices: {', '.join(names)}"
     return f"a group needs the name of one of its options; {HELP}"
 
 
@@ -91,16 +92,11 @@ def _missing_option(error: MissingConfigException, conf: Path) -> str:
     group, _, option = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
     if "/" not in missing:
         return str(error).splitlines()[0]
-    if not (options := _options(conf, group)):
+    if not (names := options(conf, group)):
         return f"{group}={option} does not exist; {HELP}"
-    near = get_close_matches(option, options, 1, 0.4)
+    near = get_close_matches(option, names, 1, 0.4)
     hint = f"did you mean {group}={near[0]}? " if near else ""
-    return f"{group}={option} does not exist; {hint}choices: {', '.join(options)}"
-
-
-def _options(conf: Path, group: str) -> list[str]:
-    folder = conf / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return f"{group}={option} does not exist; {hint}choices: {', '.join(names)}"
 
 
 def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
@@ -110,11 +106,11 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
     if key in GROUPS:
         return f"{key} is a group: choose one of its options, {key}=…, or set one of the keys, {key}.…=…"
     root = [name for name in _load(conf / "train.yaml") if name not in ("defaults", "hydra")]
-    known = {group: {option: _keys(conf, group, option) for option in _options(conf, group)} for group in SECTIONS}
-    owners = [f"{group}={option}" for group in SECTIONS for option, keys in known[group].items() if key in keys]
+    known = {group: {option: _keys(conf, group, option) for option in options(conf, group)} for group in COMPONENTS}
+    owners = [f"{group}={option}" for group in COMPONENTS for option, keys in known[group].items() if key in keys]
     if owners:
         return f"{key} does not exist with the chosen options; it belongs to {', '.join(sorted(owners))}"
-    can_be_set = [*root, *(name for g in SECTIONS for name in known[g].get(_chosen(g, conf, words), []))]
+    can_be_set = [*root, *(name for g in COMPONENTS for name in known[g].get(_chosen(g, conf, words), []))]
     section = key.rpartition(".")[0]
     if siblings := [name for name in can_be_set if section and name.rpartition(".")[0] == section]:
         return unknown_key(key, siblings)
@@ -135,7 +131,7 @@ def _keys(conf: Path, group: str, option: str) -> list[str]:
     """The dotted keys of a group's component, as an option and the files that it builds on set them."""
     path = conf / group / f"{option}.yaml"
     prefix = "" if "@package _global_" in path.read_text() else f"{group}."
-    names = [prefix + name for name in _leaves(_with_defaults(path, conf))]
+    names = [prefix + name for name in flat(_with_defaults(path, conf))]
     return [name for name in names if name.startswith(f"{group}.") and not name.endswith("._target_")]
 
 
@@ -152,11 +148,6 @@ def _with_defaults(path: Path, conf: Path) -> dict[str, Any]:
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     both = {key for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)}
     return {**below, **above, **{key: _merge(below[key], above[key]) for key in both}}
-
-
-def _leaves(tree: dict[str, Any]) -> Iterator[str]:
-    for key, value in tree.items():
-        yield from ((f"{key}.{name}" for name in _leaves(value)) if isinstance(value, dict) else (key,))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+from trpo_cli.runs.files import last_row
 
 _LEDGER = "TRPO_SWEEP"  # environment variable: the file that every job of a sweep adds its line to
 
@@ -55,7 +57,7 @@ class Ledger:
 
 def final_score(directory: Path) -> float | None:
     """The score of the last iteration; None if there is none."""
-    row = _last_row(directory)
+    row = last_row(directory)
     return None if row is None else row.get("collect/score")
 
 
@@ -64,7 +66,7 @@ def table(jobs: Sequence[Job]) -> str:
     lines = [("job", "state", "score", "iterations", "directory")]
     scores: dict[str, list[float]] = defaultdict(list)
     for job in jobs:
-        row = _last_row(Path(job.directory)) if job.directory else None
+        row = last_row(Path(job.directory)) if job.directory else None
         score = None if row is None else row.get("collect/score")
         shown = "-" if score is None else f"{score:.4g}"
         done = "-" if row is None else str(row["iteration"] + 1)
@@ -86,17 +88,6 @@ def _state(job: Job) -> str:
     if job.status == 0:
         return "finished"
     return "refused" if job.status == 2 else "failed"
-
-
-def _last_row(directory: Path) -> dict[str, Any] | None:
-    """The last whole row, of a finished run or not."""
-    from trpo_cli.runs.directory import PROGRESS  # brings torch along: not for --help
-
-    if not (directory / PROGRESS).exists():
-        return None
-    lines = (directory / PROGRESS).read_bytes().splitlines(keepends=True)
-    rows = [line for line in lines[-2:] if line.endswith(b"\n")]
-    return json.loads(rows[-1]) if rows else None
 
 
 def _align(lines: Sequence[Sequence[str]]) -> str:
