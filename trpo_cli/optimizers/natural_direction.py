@@ -61,6 +61,11 @@ class NaturalDirection:
         require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
         require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
 
+    def unused(self) -> dict[str, str]:
+        """The least number of states, if every state is taken."""
+        every = "optimizer.fisher_fraction=1.0 takes every state"
+        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+
     @property
     def needs_whole_paths(self) -> bool:
         """``damping=paths`` sums over whole episodes."""

@@ -30,9 +30,8 @@ class NaturalGradient:
         self._direction()
 
     def unused(self) -> dict[str, str]:
-        """The least number of states, if every state is taken."""
-        every = "optimizer.fisher_fraction=1.0 takes every state"
-        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+        """What the direction does not use."""
+        return self._direction().unused()
 
     @property
     def needs_whole_paths(self) -> bool:
