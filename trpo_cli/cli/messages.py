@@ -9,6 +9,7 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from trpo_cli.cli.help import GROUPS, options
 from trpo_cli.config.messages import explain_value, unknown_key
@@ -31,8 +32,8 @@ def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
         return _no_override(str(error.override))
     if isinstance(error, OmegaConfBaseException):
         return explain_value(error)
-    if mark := getattr(error, "problem_mark", None):  # PyYAML's
-        return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {getattr(error, 'problem', '')}"
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {error.problem or ''}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'|Sweep parameters '([^']+)' requires", text):
         return f"{found.group(1) or found.group(2)} has several values; add -m to run one job for each"
     if "Config group override must be a string" in text:
