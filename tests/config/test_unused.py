@@ -21,8 +21,7 @@ from trpo_cli.cli import train as cli
 from trpo_cli.config import plan as planning
 from trpo_cli.config import scale as scaling
 from trpo_cli.config.schema import plain_values
-from trpo_cli.config.unused import require_used
-from trpo_cli.config.unused import unused as unused_fields
+from trpo_cli.config.unused import require_used, unused_fields
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.optimizers.cma import Cma

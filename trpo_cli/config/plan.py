@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from trpo_cli.config.build import build
 from trpo_cli.config.scale import scale_numbers
 from trpo_cli.config.schema import GROUPS, plain_values, require_known_root
-from trpo_cli.config.unused import require_used, unused
+from trpo_cli.config.unused import require_used, unused_fields
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Search
 from trpo_cli.parallel.devices import require_usable
@@ -43,7 +43,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
             f"sampler={choices['sampler']}; use sampler=single"
         )
     policy = network.build(sim.obs_shape, sim.action_space)
-    reasons = unused({"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]})
+    reasons = unused_fields({"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]})
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
         search = f"optimizer={choices['optimizer']} runs one episode per candidate and"

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from trpo_cli.errors import ConfigError, SaysUnused
 
 
-def unused(components: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+def unused_fields(components: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """Every field that a component calls unused, as ``group.field``, with the reason."""
     return {
         f"{group}.{name}": reason
