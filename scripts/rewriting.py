@@ -19,8 +19,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
 from trpo_cli.cli.messages import explain
-from trpo_cli.cli.sweeps import quoted
-from trpo_cli.config.messages import shown
+from trpo_cli.cli.sweeps import quote
+from trpo_cli.config.messages import to_word
 from trpo_cli.config.plan import plan
 from trpo_cli.config.scale import LEAST
 from trpo_cli.config.schema import conf_dir, register_schema
@@ -193,7 +193,7 @@ def _as_word(value: Any) -> str:
     """A value as it is written in an override."""
     if isinstance(value, list):
         return "[" + ",".join(map(_as_word, value)) + "]"
-    return quoted(value) if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value) else shown(value)
+    return quote(value) if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value) else to_word(value)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

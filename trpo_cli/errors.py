@@ -1,4 +1,4 @@
-"""The ways a command ends early (bad input, a run that cannot go on, a signal), and how a component avoids the first.
+"""How a command ends early: bad input, a run that cannot go on, a signal. `SaysUnused` is for input without effect.
 
 Every room may import this one.
 """
@@ -16,9 +16,9 @@ class RunError(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal, its number the argument, ends the command at once; the exit status is 128 + that.
+    """Signal n ends the command at once; n is the argument, and 128 + n the exit status.
 
-    A class of its own: after a plain KeyboardInterrupt inside an ``exec`` Python overrules the exit status.
+    It is not a plain KeyboardInterrupt: after one inside an ``exec`` Python replaces the exit status.
     """
 
 
@@ -30,5 +30,5 @@ class SaysUnused(Protocol):
     """
 
     def unused(self) -> Mapping[str, str]:
-        """Name of each field without effect: the reason, as in "sampler.trunk_steps=100 is set"."""
+        """The fields without effect, each with the reason, such as "sampler.trunk_steps=100 is set"."""
         ...

@@ -18,7 +18,7 @@ from video_frames import frames
 
 import trpo_cli
 from trpo_cli.cli import train as cli
-from trpo_cli.cli.evaluate import MEANING, USAGE, Request, evaluate, parse, play, trained
+from trpo_cli.cli.evaluate import MEANING, USAGE, Request, evaluate, load_trained, parse, play
 from trpo_cli.errors import ConfigError
 from trpo_cli.samplers.randomness import Draw
 
@@ -49,7 +49,7 @@ def test_the_summary_is_what_the_returns_say(run: Path):
 
 
 def test_no_episode_starts_where_training_did_whatever_the_seed(run: Path):
-    sim, policy, theta, _, _ = trained(run)
+    sim, policy, theta, _, _ = load_trained(run)
     begun: list[np.ndarray] = []
 
     class Watched:
@@ -69,7 +69,7 @@ def test_no_episode_starts_where_training_did_whatever_the_seed(run: Path):
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_own(run: Path, greedy: bool):
-    sim, policy, theta, _, _ = trained(run)
+    sim, policy, theta, _, _ = load_trained(run)
     for lane, value in enumerate(score(run, greedy=greedy, episodes=3, seed=4)["returns"]):
         states, total = sim.reset([Draw(4).generator("evaluation_start", lane)]), 0.0
         noise = policy.dist.draw_noise(Draw(4).generator("evaluation", lane), (LIMIT,))
@@ -84,7 +84,7 @@ def test_greedy_episodes_are_those_of_the_mode_and_others_have_noise_of_their_ow
 
 
 def test_the_policy_is_the_trained_one(run: Path):
-    _, policy, theta, _, iterations = trained(run)
+    _, policy, theta, _, iterations = load_trained(run)
     last = torch.load(run / "checkpoint.pt", weights_only=True)["state"]["theta"]
     first = policy.initial(Draw(0).generator("initial_policy"))
     assert iterations == 4 and torch.equal(theta, last) and not torch.allclose(theta, first)

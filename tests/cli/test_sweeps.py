@@ -82,7 +82,7 @@ def test_a_job_that_fails_says_so_and_stops_no_other(launcher: tuple[str, ...], 
         assert command.ended() == 2
     assert command.sentences() == [
         "trpo-train: optimizer.kl_limit=-1: optimizer.kl_limit=-1.0 must be a finite number > 0",
-        "trpo-train: not every job of the sweep has finished; the same command runs what is missing",
+        "trpo-train: not every job of the sweep has finished; the same command runs the missing jobs",
     ]
     assert "Traceback" not in command.errors()
     good = f"optimizer.kl_limit=0.01/{BASE}/seed0"
@@ -98,7 +98,7 @@ def test_a_broken_simulator_fails_every_job_and_the_same_command_runs_what_is_mi
         assert command.ended() == 1
     *jobs, end = command.sentences()
     assert [line[:33] for line in jobs] == ["trpo-train: seed=0: worker 1 of 2", "trpo-train: seed=1: worker 1 of 2"]
-    assert end == "trpo-train: not every job of the sweep has finished; the same command runs what is missing"
+    assert end == "trpo-train: not every job of the sweep has finished; the same command runs the missing jobs"
     with sweep(tmp_path, "seed=0,1", "workers=2") as command:
         assert command.ended() == 0
     assert command.output().count("resuming after iteration 0") == 2

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from trpo_cli.config import schema
 from trpo_cli.config.build import build
-from trpo_cli.config.messages import shown, unknown_key
-from trpo_cli.config.schema import Root, conf_dir, require_known_root, resolved
+from trpo_cli.config.messages import to_word, unknown_key
+from trpo_cli.config.schema import Root, conf_dir, plain_values, require_known_root
 from trpo_cli.errors import ConfigError
 
 
@@ -89,7 +89,7 @@ def test_a_name_that_is_close_is_proposed_and_otherwise_all_are():
 
 @pytest.mark.parametrize(("value", "word"), [(None, "null"), (True, "true"), (False, "false"), (0.5, "0.5"), ("", "")])
 def test_values_are_shown_as_they_are_written(value: object, word: str):
-    assert shown(value) == word
+    assert to_word(value) == word
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def test_the_root_has_all_of_its_keys_and_no_others(words: list[str], sentence: 
 
 def test_resolving_names_what_cannot_be_resolved():
     with pytest.raises(ConfigError, match=r"^name refers to \$\{nowhere\}, which does not exist$"):
-        resolved(OmegaConf.create({"name": "${nowhere}"}))
-    assert resolved(composed()[0])["sampler"]["gamma"] == 0.99
+        plain_values(OmegaConf.create({"name": "${nowhere}"}))
+    assert plain_values(composed()[0])["sampler"]["gamma"] == 0.99
 
 
 def test_the_folder_of_yaml_files_is_inside_the_package_or_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert (conf_dir() / "train.yaml").is_file()
     (tmp_path / "package").mkdir()
     monkeypatch.setattr(schema, "__file__", str(tmp_path / "package" / "config" / "schema.py"))
-    with pytest.raises(ConfigError, match=r"no conf/train.yaml inside or beside .*package: reinstall trpo_cli"):
+    with pytest.raises(ConfigError, match=r"no conf/train.yaml inside or next to .*package: reinstall trpo_cli"):
         conf_dir()
     for parent in (tmp_path, tmp_path / "package"):  # the package's own wins
         (parent / "conf").mkdir()

@@ -20,9 +20,8 @@ from trpo_cli.cli import exits
 from trpo_cli.cli import train as cli
 from trpo_cli.config import plan as planning
 from trpo_cli.config import scale as scaling
-from trpo_cli.config.schema import resolved
-from trpo_cli.config.unused import require_used
-from trpo_cli.config.unused import unused as unused_fields
+from trpo_cli.config.schema import plain_values
+from trpo_cli.config.unused import require_used, unused_fields
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Search
 from trpo_cli.parallel import processes
@@ -78,8 +77,8 @@ def leaves(tree: Any, prefix: str = "") -> list[str]:
 
 
 KEYS = sorted(
-    {key for o in options("optimizer") for key in leaves(resolved(composed(f"optimizer={o}")[0]))}
-    | {key for words in (["sampler=vine"], ["env=walker"]) for key in leaves(resolved(composed(*words)[0]))}
+    {key for o in options("optimizer") for key in leaves(plain_values(composed(f"optimizer={o}")[0]))}
+    | {key for words in (["sampler=vine"], ["env=walker"]) for key in leaves(plain_values(composed(*words)[0]))}
 )
 NUMBERS = st.one_of(
     st.integers(-2, 5), st.sampled_from([10**6, 0.5, -0.5, 1.5, 1e-300, 1e300]), st.sampled_from(["inf", "-inf", "nan"])

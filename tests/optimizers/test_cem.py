@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.optimizers.cem import Cem, State, best_first
+from trpo_cli.optimizers.base import Arrays
+from trpo_cli.optimizers.cem import Cem, best_first
 
 SETTINGS = {
     "population": 60,
@@ -22,7 +23,7 @@ def quadratic(thetas: np.ndarray) -> np.ndarray:
     return -np.square(thetas - TARGET) @ np.array([1.0, 3.0, 0.5, 2.0, 1.0])
 
 
-def iterate(search: Cem, state: State, n: int, rng: np.random.Generator) -> State:
+def iterate(search: Cem, state: Arrays, n: int, rng: np.random.Generator) -> Arrays:
     for _ in range(n):
         thetas = search.ask(state, rng)
         state, _ = search.tell(state, thetas, quadratic(thetas))

@@ -10,7 +10,7 @@ import pytest
 from cma.sigma_adaptation import CMAAdaptSigmaCSA
 
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.optimizers.cem import State
+from trpo_cli.optimizers.base import Arrays
 from trpo_cli.optimizers.cma import Cma
 
 SETTINGS = {"population": 24, "initial_std": 0.1, "max_parameters": 400}
@@ -20,7 +20,7 @@ def quadratic(thetas: np.ndarray) -> np.ndarray:
     return -np.square(thetas - 0.7) @ np.logspace(0, 2, thetas.shape[1])
 
 
-def iterate(search: Cma, state: State, n: int, rng: np.random.Generator) -> State:
+def iterate(search: Cma, state: Arrays, n: int, rng: np.random.Generator) -> Arrays:
     for _ in range(n):
         thetas = search.ask(state, rng)
         state, _ = search.tell(state, thetas, quadratic(thetas))

@@ -12,7 +12,7 @@ from toy_sims import Chain, Point, mlp, single, trpo, vine
 
 from trpo_cli.optimizers.fisher import METRICS, fisher_matrix
 from trpo_cli.optimizers.surrogate import change, surrogate_at
-from trpo_cli.parallel.devices import exact_convolutions
+from trpo_cli.parallel.devices import make_convolutions_exact
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.policies.kernels import at_a_time
@@ -54,7 +54,7 @@ def drawn(name: str) -> tuple[Policy, Batch]:
 @needs_gpu
 @pytest.mark.parametrize("name", ["gaussian", "categorical", "pong"])
 def test_gradient_fisher_products_and_divergence_are_those_of_the_processor(name: str):
-    exact_convolutions()
+    make_convolutions_exact()
     policy, batch = drawn(name)
     rng, found = np.random.default_rng(2), []
     theta = policy.initial(np.random.default_rng(0))

@@ -23,7 +23,7 @@ from trpo_cli.cli import exits
 from trpo_cli.parallel import processes, stopping
 from trpo_cli.runs import provenance
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint
-from trpo_cli.runs.directory import DONE
+from trpo_cli.runs.files import DONE
 from trpo_cli.runs.tensorboard import TensorBoardMirror
 from trpo_cli.training.run import Plan, execute
 

@@ -8,7 +8,7 @@ import pytest
 from run_directories import MakeRun, only
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.read_runs import find_runs, flat
+from trpo_cli.reports.read_runs import find_runs
 
 
 def test_a_run_is_read_with_its_task_method_seed_and_rows(make_run: MakeRun):
@@ -84,7 +84,3 @@ def test_a_run_that_cannot_be_read_is_named(make_run: MakeRun, spoil: Callable[[
     spoil(directory)
     with pytest.raises(ConfigError, match=named):
         find_runs([root])
-
-
-def test_settings_are_flattened_to_dotted_keys():
-    assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}

@@ -15,7 +15,6 @@ from trpo_cli.runs.directory import (
     PROGRESS,
     continued_description,
     describe_differences,
-    flat,
     take_lock,
 )
 from trpo_cli.runs.log import RunLog
@@ -138,10 +137,6 @@ def test_run_json_tells_which_rows_were_computed_where() -> None:
     assert continued_description(third, {"cores": 16, "commit": "a"}, 6) == second  # rows 6 and on are cut off
     assert continued_description(third, {"cores": 2, "commit": "a"}, 4) == first
     assert continued_description(third, {"cores": 4, "commit": "c"}, 0) == first | {"cores": 4, "commit": "c"}
-
-
-def test_nested_settings_are_flattened_to_dotted_keys() -> None:
-    assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
 
 
 def test_the_lock_names_the_command_and_not_its_worker(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from trpo_cli.errors import RunError
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
-from trpo_cli.runs.directory import PROGRESS
+from trpo_cli.runs.files import PROGRESS
 from trpo_cli.runs.log import RunLog
 
 N = 3

@@ -12,7 +12,7 @@ from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.util.tensor_util import make_ndarray
 
-from trpo_cli.runs.directory import PROGRESS
+from trpo_cli.runs.files import PROGRESS
 from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.tensorboard import CHARTS, KL_LIMIT, flat_settings
 

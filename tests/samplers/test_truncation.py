@@ -107,5 +107,7 @@ def test_a_final_observation_that_is_not_finite_ends_the_run(keep: Keep):
             return np.where(states[:, 2:] == CUT_AT, np.nan, super().observe(states)).astype(np.float32)
 
     noise = np.zeros((5, 1, 1), np.float32)
-    with pytest.raises(RunError, match="an observation that contains NaN or inf; the environment cannot be trained on"):
+    with pytest.raises(
+        RunError, match="an observation that contains NaN or inf; the environment cannot be used for training"
+    ):
         rollout(Blinded(), ECHO_ACTOR, lanes([9]), noise, keep=keep)

@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.build import build
-from trpo_cli.config.messages import explain_value, shown, unknown_key
+from trpo_cli.config.messages import explain_value, to_word, unknown_key
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
@@ -38,11 +38,11 @@ MEANING = {
     "run": "run directory, finished or not",
     "episodes": "how many whole episodes to play",
     "greedy": "true: the policy's most likely action; false: actions drawn from it, as in training",
-    "seed": "of first states and actions; the run was not trained on them, whatever its seed",
+    "seed": "of first states and actions; training with the same seed draws other ones",
     "out": "JSON file with score and returns; null: evaluation[_greedy|_random].json in the run directory",
-    "video": "MP4 file to film the first episodes in",
-    "video_episodes": "how many of them",
-    "random": "true: instead of the policy, chance plays: every action is equally likely; for discrete actions",
+    "video": "MP4 file for a film of the first episodes",
+    "video_episodes": "how many episodes to film",
+    "random": "true: play at random, with every action equally likely; only for discrete actions",
 }
 
 
@@ -72,8 +72,8 @@ class Request:
 def usage() -> str:
     """What ``trpo-eval --help`` prints."""
     defaults = {field.name: "" if field.default == MISSING else field.default for field in fields(Request)}
-    width = max(len(f"{name}={shown(value)}") for name, value in defaults.items()) + 2
-    keys = [f"  {f'{name}={shown(value)}':{width}}{MEANING[name]}" for name, value in defaults.items()]
+    width = max(len(f"{name}={to_word(value)}") for name, value in defaults.items()) + 2
+    keys = [f"  {f'{name}={to_word(value)}':{width}}{MEANING[name]}" for name, value in defaults.items()]
     return HELP.format(keys="\n".join(keys))
 
 
@@ -91,7 +91,7 @@ Examples
   trpo-eval run=outputs/train/hopper/trpo-vine/seed0 episodes=20 greedy=true out=hopper.json
   trpo-eval run=outputs/train/hopper/trpo-vine/seed0 episodes=1 video=hopper.mp4
 
-A film of a MuJoCo task needs OpenGL; without a screen EGL is used (MUJOCO_GL=egl, unless that is set)."""
+A film of a MuJoCo task needs OpenGL. On Linux no screen is needed: MUJOCO_GL=egl is the default."""
 
 
 def parse(words: list[str]) -> Request:
@@ -113,13 +113,13 @@ def parse(words: list[str]) -> Request:
         if getattr(request, name) < 1:
             raise ConfigError(f"{name}={getattr(request, name)} must be at least 1")
     if request.greedy and request.random:
-        raise ConfigError("greedy=true and random=true cannot both be set: for chance no action is the most likely one")
+        raise ConfigError("greedy=true and random=true cannot both be set: at random no action is the most likely one")
     if request.seed < 0:
         raise ConfigError(f"seed={request.seed} must be >= 0")
     return request
 
 
-def trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
+def load_trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     cfg = OmegaConf.load(_require_run(run))
     if not isinstance(cfg, DictConfig) or "step_limit" not in cfg:
@@ -155,7 +155,7 @@ def play(
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Returns and lengths of the episodes ``lanes``, from first states and under noise that training never draws.
 
-    limit: steps of an episode
+    limit: the largest number of steps of an episode
     """
     actor, purposes = PolicyActor(policy, theta, request.greedy), Purposes("evaluation_start", "evaluation")
     roll = run_episodes(Task(sim, limit), actor, Draw(request.seed), lanes, "rewards", purposes)
@@ -163,8 +163,8 @@ def play(
 
 
 def evaluate(request: Request) -> dict[str, Any]:
-    """Run the episodes, film the first ones if that is asked for, and return what the JSON file says."""
-    sim, policy, theta, cfg, iterations = trained(Path(request.run))
+    """Run the episodes, film the first ones if asked, and return the content of the JSON file."""
+    sim, policy, theta, cfg, iterations = load_trained(Path(request.run))
     if request.random:
         theta = _chance(policy)
     limit = int(cfg.step_limit)
@@ -196,7 +196,7 @@ def _chance(policy: Policy) -> torch.Tensor:
 
 
 def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int) -> dict[str, Any]:
-    """Means over the episodes, and the standard error, which a single episode has not."""
+    """Means over the episodes, and their standard error, which is None for a single episode."""
     n = len(returns)
     error = float(returns.std(ddof=1) / sqrt(n)) if n > 1 else None
     return {
@@ -213,7 +213,7 @@ def main(words: list[str]) -> None:
     """Evaluate, print one line, write the JSON file."""
     request = parse(words)
     if request.video and sys.platform == "linux":
-        # Read when MuJoCo is imported, which a library that is missing would then stop.
+        # MuJoCo reads this when it is imported. The import fails if the library that it names is missing.
         os.environ.setdefault("MUJOCO_GL", "egl" if find_library("EGL") else "disabled")
     torch.set_num_threads(1)
     _require_run(Path(request.run))

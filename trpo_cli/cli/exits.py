@@ -18,7 +18,7 @@ from trpo_cli.errors import ConfigError, Interrupted, RunError
 
 
 class JobError(RuntimeError):
-    """A job of a sweep failed, in whatever process, and has said why; its argument is the exit status."""
+    """A job of a sweep failed and has already said why; the argument is the exit status."""
 
 
 @contextmanager
@@ -28,8 +28,8 @@ def sentences(command: str) -> Iterator[None]:
     def at_once(number: int, frame: object) -> None:
         """What a signal does while there is no run to save."""
         if "joblib" in sys.modules:
-            raise Interrupted(number)  # it has jobs to end
-        # Not raised: C++ that is importing torch may abort on it.
+            raise Interrupted(number)  # joblib has jobs to end
+        # Do not raise here: if torch is being imported, its C++ code may abort on an exception.
         if os.environ.get("RANK", "0") == "0":
             say(command, "stopped at once")
         os._exit(128 + number)
@@ -48,7 +48,7 @@ def sentences(command: str) -> Iterator[None]:
 
 
 def verdict(error: BaseException) -> tuple[int, str] | None:
-    """Exit status and sentence for what can go wrong; None for a fault of the program."""
+    """Exit status and sentence of an error that can be expected; None for a fault of the program."""
     if isinstance(error, ConfigError):
         return 2, str(error)
     if isinstance(error, OmegaConfBaseException):
@@ -56,7 +56,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, RunError):
         return 1, _with_notes(str(error), error)
     if isinstance(error, JobError):
-        return error.args[0], "not every job of the sweep has finished; the same command runs what is missing"
+        return error.args[0], "not every job of the sweep has finished; the same command runs the missing jobs"
     if isinstance(error, BrokenPipeError):
         return 128 + signal.SIGPIPE, _with_notes("standard output was closed", error)
     if isinstance(error, OSError):
@@ -72,7 +72,7 @@ def _with_notes(sentence: str, error: BaseException) -> str:
 
 @contextmanager
 def noting_what_is_saved(directory: Path) -> Iterator[None]:
-    """Have the sentence on what stopped a run say what is left of it, from what lies in its directory."""
+    """Add to the error that stops a run whether its directory holds a checkpoint."""
     from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
 
     try:
@@ -84,24 +84,24 @@ def noting_what_is_saved(directory: Path) -> Iterator[None]:
 
 
 def _leave(command: str, status: int, sentence: str, everywhere: bool = False) -> NoReturn:
-    """End with ``status`` and a sentence; in a group of torchrun's only the leader says it, unless ``everywhere``."""
+    """Exit with ``status`` and a sentence; under torchrun only rank 0 prints it, unless ``everywhere``."""
     grouped = "RANK" in os.environ
     if everywhere or not grouped or _leads_group():
         say(command, sentence)
     if status == 128 + signal.SIGPIPE:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python has yet to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python will still flush its buffer there
     if grouped:
         sys.stdout.flush()
-        os._exit(status)  # an ordinary exit trips over the threads of a broken group now and then
+        os._exit(status)  # an ordinary exit sometimes fails on the threads of a broken group
     raise SystemExit(status)
 
 
 def _leads_group() -> bool:
-    from trpo_cli.parallel.processes import speaks
+    from trpo_cli.parallel.processes import prints_messages
 
-    return speaks()
+    return prints_messages()
 
 
 def say(command: str, sentence: str) -> None:
-    with suppress(OSError):  # nobody listens
-        os.write(2, f"{command}: {sentence}\n".encode())  # not print, which a signal may have interrupted
+    with suppress(OSError):  # the error stream is closed
+        os.write(2, f"{command}: {sentence}\n".encode())  # not print: a signal may have interrupted one

@@ -5,21 +5,21 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from trpo_cli.config.messages import shown
+from trpo_cli.config.messages import to_word
 from trpo_cli.config.schema import register_schema
 
-# What a user chooses. The other folders of conf/ hold what these options have in common, or for one pair of them.
+# What a user chooses. The other folders of conf/ hold what several options share, or what one pair of options needs.
 GROUPS = {
-    "env": "the task; it sets the numbers of policy, sampler and optimizer for itself",
+    "env": "the task; it also sets numbers of policy, sampler and optimizer",
     "sampler": "how a batch is drawn",
-    "optimizer": "how the policy is changed by it",
+    "optimizer": "how the policy is updated from a batch",
     "policy": "the network",
     "critic": "the value function, if there is one",
     "scale": "how large a batch is, compared with the configured one",
     "experiment": "settings of a published experiment",
     "hydra/launcher": "where the jobs of a sweep (-m) run",
 }
-# Options whose keys stand on the page, with those that people set most.
+# The keys that the page lists: the ones that people set most often.
 COMMON = {
     "sampler/single": ("n_paths", "steps_per_iteration", "gamma"),
     "policy/mlp": ("hidden_sizes",),
@@ -47,12 +47,12 @@ stopped, and leaves a finished run alone. trpo-eval scores and films what was le
 
 {groups}
 
-keys, with the values that they have if you choose and set nothing (env=cartpole)
+keys, with their values if you set nothing (env=cartpole)
 {keys}
   Every other number of conf/ is set by its name in the same way; --cfg job shows them all.
 
 flags
-  -m                one job for each combination of what commas separate; at the end a table of the results
+  -m                one job for each combination of the values between commas; at the end a table of the results
   --cfg job         show the composed configuration and run nothing
   --config-dir DIR  options of your own: DIR/env/mine.yaml is env=mine
   --hydra-help      the flags that come with Hydra
@@ -72,8 +72,8 @@ def page(conf: Path) -> str:
 def options(conf: Path, group: str) -> dict[str, str]:
     """Each option of a group, and the first sentence of the comment that its file begins with."""
     folder = conf / group
-    files = sorted(folder.rglob("*.yaml"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): _purpose(path) for path in files}
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return {option: _purpose(files[option]) for option in sorted(files)}
 
 
 def _purpose(path: Path) -> str:
@@ -98,7 +98,8 @@ def _keys(conf: Path) -> dict[str, str]:
         for name, usual, comment in _lines(conf / f"{option}.yaml"):
             if name in names:
                 value = _value(cfg[group][name])
-                text = comment if value == usual.replace(" ", "") else comment.rpartition("; ")[0]  # less its source
+                usual_value = value == usual.replace(" ", "")
+                text = comment if usual_value else comment.rpartition("; ")[0]  # the source is the usual value's
                 found[f"{group}.{name}={value}"] = text
     return found
 
@@ -109,7 +110,7 @@ def _lines(path: Path) -> list[tuple[str, str, str]]:
 
 
 def _value(value: object) -> str:
-    return shown(value).replace(" ", "")
+    return to_word(value).replace(" ", "")
 
 
 def _columns(lines: dict[str, str], after: str = "", widest: int = 36) -> str:

@@ -1,7 +1,7 @@
-"""What Hydra and OmegaConf refuse, in one sentence with the nearest thing that exists."""
+"""One sentence for what Hydra or OmegaConf refuses, with the nearest name that exists."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,20 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-from trpo_cli.cli.help import GROUPS
+from trpo_cli.cli.help import GROUPS, options
 from trpo_cli.config.messages import explain_value, unknown_key
+from trpo_cli.config.schema import GROUPS as COMPONENTS
+from trpo_cli.runs.files import flat
 
 HELP = "see trpo-train --help"
-SECTIONS = ("env", "policy", "sampler", "optimizer")  # groups whose options are the values of a component
 
 
 def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
     """One sentence about an override or a config file that cannot be composed.
 
-    conf: folder of the YAML files. words: of the command line.
+    conf: folder of the YAML files. words: the words of the command line.
     """
     cause = error.__cause__ or error.__context__
     text = str(error)
@@ -30,8 +32,8 @@ def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
         return _no_override(str(error.override))
     if isinstance(error, OmegaConfBaseException):
         return explain_value(error)
-    if mark := getattr(error, "problem_mark", None):  # PyYAML's
-        return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {getattr(error, 'problem', '')}"
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {error.problem or ''}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'|Sweep parameters '([^']+)' requires", text):
         return f"{found.group(1) or found.group(2)} has several values; add -m to run one job for each"
     if "Config group override must be a string" in text:
@@ -66,19 +68,19 @@ def _no_override(word: str) -> str:
 
 
 def _no_option(words: Sequence[str], conf: Path) -> str:
-    """A group that was given a number or nothing instead of the name of an option."""
+    """For a group that was given a number, or nothing, instead of the name of an option."""
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
-        options = _options(conf, group.partition("@")[0])
+        names = options(conf, group.partition("@")[0])
         if not group:
             return _no_override(word)
-        if options and option not in options:
-            return f"{group}={option} does not exist; choices: {', '.join(options)}"
-    return f"an option is not a name; {HELP}"
+        if names and option not in names:
+            return f"{group}={option} does not exist; choices: {', '.join(names)}"
+    return f"a group needs the name of one of its options; {HELP}"
 
 
 def _no_single_option(pair: str, known: Sequence[str], words: Sequence[str]) -> str:
-    """A group that has no option, or a list of them, so that a ``pair`` such as ``${env}-${policy}`` names no file."""
+    """For a group with no option or with a list, so that a ``pair`` such as ``${env}-${policy}`` names no file."""
     group = next((name for name in re.findall(r"\$\{(\w+)\}", pair) if name not in known), pair)
     if any(word.startswith(f"{group}=[") for word in words):
         return f"{group}=… takes one option, not a list; add -m and drop the brackets to sweep over several"
@@ -91,34 +93,29 @@ def _missing_option(error: MissingConfigException, conf: Path) -> str:
     group, _, option = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
     if "/" not in missing:
         return str(error).splitlines()[0]
-    if not (options := _options(conf, group)):
+    if not (names := options(conf, group)):
         return f"{group}={option} does not exist; {HELP}"
-    near = get_close_matches(option, options, 1, 0.4)
+    near = get_close_matches(option, names, 1, 0.4)
     hint = f"did you mean {group}={near[0]}? " if near else ""
-    return f"{group}={option} does not exist; {hint}choices: {', '.join(options)}"
-
-
-def _options(conf: Path, group: str) -> list[str]:
-    folder = conf / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return f"{group}={option} does not exist; {hint}choices: {', '.join(names)}"
 
 
 def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
-    """A key that the chosen options do not have: the option that has it, or the nearest key that can be set."""
+    """For a key that the chosen options do not have: the option that has it, or the nearest key that can be set."""
     if "@" in key:
         return f"{key}: an option cannot be put elsewhere; write {key.partition('@')[0]}=…"
     if key in GROUPS:
         return f"{key} is a group: choose one of its options, {key}=…, or set one of the keys, {key}.…=…"
     root = [name for name in _load(conf / "train.yaml") if name not in ("defaults", "hydra")]
-    known = {group: {option: _keys(conf, group, option) for option in _options(conf, group)} for group in SECTIONS}
-    owners = [f"{group}={option}" for group in SECTIONS for option, keys in known[group].items() if key in keys]
+    known = {group: {option: _keys(conf, group, option) for option in options(conf, group)} for group in COMPONENTS}
+    owners = [f"{group}={option}" for group in COMPONENTS for option, keys in known[group].items() if key in keys]
     if owners:
         return f"{key} does not exist with the chosen options; it belongs to {', '.join(sorted(owners))}"
-    can_be_set = [*root, *(name for g in SECTIONS for name in known[g].get(_chosen(g, conf, words), []))]
+    can_be_set = [*root, *(name for g in COMPONENTS for name in known[g].get(_chosen(g, conf, words), []))]
     section = key.rpartition(".")[0]
     if siblings := [name for name in can_be_set if section and name.rpartition(".")[0] == section]:
         return unknown_key(key, siblings, [name for name in root if name == key.rpartition(".")[2]])
-    names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # the root's own win
+    names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # the root's keys come first
     found = get_close_matches(key.rpartition(".")[2], names, 1, 0.6)
     near = get_close_matches(key, GROUPS, 1, 0.7) or [names[name] for name in found]
     return f"{key} does not exist; did you mean {near[0]}?" if near else f"{key} does not exist; {HELP}"
@@ -135,7 +132,7 @@ def _keys(conf: Path, group: str, option: str) -> list[str]:
     """The dotted keys of a group's component, as an option and the files that it builds on set them."""
     path = conf / group / f"{option}.yaml"
     prefix = "" if "@package _global_" in path.read_text() else f"{group}."
-    names = [prefix + name for name in _leaves(_with_defaults(path, conf))]
+    names = [prefix + name for name in flat(_with_defaults(path, conf))]
     return [name for name in names if name.startswith(f"{group}.") and not name.endswith("._target_")]
 
 
@@ -145,18 +142,13 @@ def _with_defaults(path: Path, conf: Path) -> dict[str, Any]:
     for entry in content.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
             base = conf / f"{entry}.yaml".lstrip("/") if entry.startswith("/") else path.parent / f"{entry}.yaml"
-            merged = _joined(merged, _with_defaults(base, conf))
-    return _joined(merged, content)
+            merged = _merge(merged, _with_defaults(base, conf))
+    return _merge(merged, content)
 
 
-def _joined(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     both = {key for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)}
-    return {**below, **above, **{key: _joined(below[key], above[key]) for key in both}}
-
-
-def _leaves(tree: dict[str, Any]) -> Iterator[str]:
-    for key, value in tree.items():
-        yield from ((f"{key}.{name}" for name in _leaves(value)) if isinstance(value, dict) else (key,))
+    return {**below, **above, **{key: _merge(below[key], above[key]) for key in both}}
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from trpo_cli.reports.drawing import X_AXES
 from trpo_cli.reports.paper import TASKS
 from trpo_cli.reports.read_runs import find_runs
 
-# These reports take no option besides the runs.
+# These reports take the runs and no other option.
 PLAIN = {"figure5": figure5.report, "table1": table1.report, "table2": table2.report, "table3": table3.report}
 EXAMPLES = """\
 examples:
@@ -89,10 +89,10 @@ def _parser() -> argparse.ArgumentParser:
         "Scores on the seven Atari games: the paper's rows, and ours as trpo-eval measured them.",
         "table1.md and table1.csv",
     )
-    add("table2", "The paper's settings beside ours, as configured and as measured.", "table2.md and table2.csv")
+    add("table2", "The paper's settings next to ours, as configured and as measured.", "table2.md and table2.csv")
     add(
         "table3",
-        "The paper's settings for Atari beside ours, as configured and as measured.",
+        "The paper's settings for Atari next to ours, as configured and as measured.",
         "table3.md and table3.csv",
     )
     report = add(

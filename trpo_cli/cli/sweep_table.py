@@ -1,4 +1,4 @@
-"""What a sweep came to: a line for each job, and means over the seeds, from the jobs' run directories."""
+"""The results of a sweep: a line for each job, and means over the seeds, from the jobs' run directories."""
 
 import json
 import os
@@ -11,7 +11,9 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+from trpo_cli.runs.files import last_row
 
 _LEDGER = "TRPO_SWEEP"  # environment variable: the file that every job of a sweep adds its line to
 
@@ -25,7 +27,7 @@ class Job:
     status: int
 
     def add(self) -> None:
-        """Write the job into the sweep's ledger, from whatever process; do nothing if the ledger cannot be reached."""
+        """Add the job to the sweep's ledger, from any process; do nothing if the ledger cannot be reached."""
         if path := os.environ.get(_LEDGER):
             with suppress(OSError):  # a job on another machine
                 descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -34,7 +36,7 @@ class Job:
 
 
 class Ledger:
-    """The jobs of the sweep that runs while it is entered, in this process and those that it starts."""
+    """The jobs of one sweep. Inside the ``with`` block this process and its children can add jobs."""
 
     def __enter__(self) -> Self:
         descriptor, name = tempfile.mkstemp(prefix="sweep-", suffix=".jsonl")
@@ -49,13 +51,13 @@ class Ledger:
         self._path.unlink(missing_ok=True)
 
     def jobs(self) -> list[Job]:
-        """Those that have ended, in the order of their ends."""
+        """The jobs that have ended, the earliest first."""
         return [Job(**json.loads(line)) for line in self._path.read_text().splitlines()]
 
 
 def final_score(directory: Path) -> float | None:
     """The score of the last iteration; None if there is none."""
-    row = _last_row(directory)
+    row = last_row(directory)
     return None if row is None else row.get("collect/score")
 
 
@@ -64,7 +66,7 @@ def table(jobs: Sequence[Job]) -> str:
     lines = [("job", "state", "score", "iterations", "directory")]
     scores: dict[str, list[float]] = defaultdict(list)
     for job in jobs:
-        row = _last_row(Path(job.directory)) if job.directory else None
+        row = last_row(Path(job.directory)) if job.directory else None
         score = None if row is None else row.get("collect/score")
         shown = "-" if score is None else f"{score:.4g}"
         done = "-" if row is None else str(row["iteration"] + 1)
@@ -74,12 +76,12 @@ def table(jobs: Sequence[Job]) -> str:
         if score is not None and job.status == 0:
             scores[" ".join(word for word in job.overrides if not word.startswith("seed="))].append(score)
     if all(len(several) == 1 for several in scores.values()):
-        return _aligned(lines)
+        return _align(lines)
     means = [("setting", "seeds", "mean final score")]
     for setting, several in sorted(scores.items(), key=lambda item: -mean(item[1])):
         error = f" ± {stdev(several) / sqrt(len(several)):.2g}" if len(several) > 1 else ""
         means.append((setting or "all", str(len(several)), f"{mean(several):.4g}{error}"))
-    return f"{_aligned(lines)}\n\n{_aligned(means)}"
+    return f"{_align(lines)}\n\n{_align(means)}"
 
 
 def _state(job: Job) -> str:
@@ -88,18 +90,7 @@ def _state(job: Job) -> str:
     return "refused" if job.status == 2 else "failed"
 
 
-def _last_row(directory: Path) -> dict[str, Any] | None:
-    """The last whole row, of a finished run or not."""
-    from trpo_cli.runs.directory import PROGRESS  # brings torch along: not for --help
-
-    if not (directory / PROGRESS).exists():
-        return None
-    lines = (directory / PROGRESS).read_bytes().splitlines(keepends=True)
-    rows = [line for line in lines[-2:] if line.endswith(b"\n")]
-    return json.loads(rows[-1]) if rows else None
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def _align(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -1,4 +1,4 @@
-"""Sweeps (``-m``): a run directory and a share of the cores for each job, with every launcher of Hydra's."""
+"""Sweeps (``-m``): a run directory and a share of the cores for each job, with each of Hydra's launchers."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
-# Overrides that make directories of their own; an experiment brings its own name.
+# Overrides that the path of a run directory already shows; an experiment sets its own name.
 IN_PATH = {"seed", "env", "optimizer", "sampler", "experiment", "name", "outputs"}
 
-# The package that brings each of Hydra's plugins on which the files of conf/ build.
+# The package of each Hydra plugin that the files of conf/ use.
 PACKAGES = {
     "hydra/launcher/joblib": "hydra-joblib-launcher",
     "hydra/launcher/ray": "hydra-ray-launcher",
@@ -26,7 +26,7 @@ PACKAGES = {
 }
 
 
-def missing_plugin(error: Exception, conf: Path) -> str | None:
+def explain_missing_plugin(error: Exception, conf: Path) -> str | None:
     """One sentence about a plugin that is missing; None if ``error`` is about something else."""
     file = (error.missing_cfg_file if isinstance(error, MissingConfigException) else None) or ""
     folder, _, option = file.rpartition("/")
@@ -39,13 +39,13 @@ def missing_plugin(error: Exception, conf: Path) -> str | None:
 
 
 def swept_keys(words: Sequence[str]) -> set[str]:
-    """Keys of those command-line words that give several values."""
+    """Keys of the command-line words that give several values."""
     parser, keys = OverridesParser.create(), set()
     for word in words:
         try:
             override = parser.parse_override(word)
         except HydraException:
-            continue  # an option such as -m, or what Hydra will refuse
+            continue  # a flag such as -m, or a word that Hydra will refuse
         if override.is_sweep_override():
             keys.add(override.key_or_group)
     return keys
@@ -56,8 +56,8 @@ def key_of(override: str) -> str:
     return override.lstrip("+").partition("=")[0]
 
 
-def quoted(value: str) -> str:
-    """A word as the value of an override, whatever is in it: ``"train/workers=2"``."""
+def quote(value: str) -> str:
+    """A word with any characters as the value of an override: ``"train/workers=2"``."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -72,9 +72,9 @@ def job_name(name: str, swept: Sequence[str]) -> str:
 
 
 def granted_cores(launcher: Mapping[str, Any], cores: int) -> int:
-    """Cores for one job, of ``cores`` here; the launcher may run several jobs at a time.
+    """How many of the ``cores`` here one job gets; the launcher may run several jobs at a time.
 
-    launcher: configuration of Hydra's launcher; joblib shares the cores out, submitit and ray reserve some for each job
+    launcher: configuration of Hydra's launcher. joblib's jobs share all cores; submitit and ray reserve some per job.
     """
     if "n_jobs" in launcher:
         at_once = launcher["n_jobs"]
@@ -86,7 +86,7 @@ def granted_cores(launcher: Mapping[str, Any], cores: int) -> int:
 
 @cache
 def end_with(command: int) -> None:
-    """Have this process, a child that runs jobs for ``command``, end within a second or so of the command's death."""
+    """End this process, a child that runs jobs for ``command``, about a second after the command dies."""
 
     def watch() -> None:
         while os.getppid() == command:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # a worker is a core: more threads in each would only take turns
-os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in one sentence
+    os.environ.setdefault(_name, "1")  # one worker per core: more threads would only wait for one another
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `sentences`, which prints one sentence
 
 import hydra  # noqa: E402
 from hydra._internal.utils import get_args_parser  # noqa: E402
@@ -24,12 +24,20 @@ from trpo_cli.cli.exits import JobError, noting_what_is_saved, say, sentences, v
 from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain  # noqa: E402
 from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
-from trpo_cli.cli.sweeps import end_with, granted_cores, job_name, key_of, missing_plugin, quoted, swept_keys  # noqa: E402
-from trpo_cli.config.schema import conf_dir, register_schema, resolved  # noqa: E402
+from trpo_cli.cli.sweeps import (  # noqa: E402
+    end_with,
+    explain_missing_plugin,
+    granted_cores,
+    job_name,
+    key_of,
+    quote,
+    swept_keys,
+)
+from trpo_cli.config.schema import conf_dir, plain_values, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError  # noqa: E402
 
 
-def _job(cfg: DictConfig) -> None:
+def _run_job(cfg: DictConfig) -> None:
     """One run; raises what `exits.verdict` turns into an exit status and a sentence."""
     from trpo_cli.config.plan import plan as make_plan
     from trpo_cli.parallel import processes
@@ -40,14 +48,14 @@ def _job(cfg: DictConfig) -> None:
     words = _words(context)
     if context.mode == RunMode.MULTIRUN:
         cores = granted_cores(context.launcher, cores)
-        if "=" in cfg.name:  # the name that was made for this job
-            words = [word for word in words if key_of(word) != "name"] + [f"name={quoted(cfg.name)}"]
+        if "=" in cfg.name:  # the name that `job_name` made
+            words = [word for word in words if key_of(word) != "name"] + [f"name={quote(cfg.name)}"]
 
     def prepare() -> tuple[int, run.Plan]:
         plan = make_plan(cfg, context.runtime.choices, words, _flags(context))
         return processes.n_workers(cfg.workers, cores), plan
 
-    n, plan = processes.agreed(prepare)
+    n, plan = processes.agree_on(prepare)
     with noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: run.execute(plan, group, stop))
     if status:
@@ -55,7 +63,7 @@ def _job(cfg: DictConfig) -> None:
 
 
 def _words(context: HydraConf) -> list[str]:
-    """The job's overrides as they were written: to OmegaConf, ``seed=${iterations}`` is a reference to follow."""
+    """The job's overrides as they were written: OmegaConf would replace ``${iterations}`` by its value."""
     return OmegaConf.to_container(context.overrides.task, resolve=False)  # type: ignore[return-value]
 
 
@@ -65,14 +73,14 @@ def _flags(context: HydraConf) -> list[str]:
     return [word for folder in folders for word in ("--config-dir", os.path.relpath(folder))]
 
 
-def _hydra(job: Callable[[DictConfig], None]) -> None:
-    """Compose the command line's configuration and run ``job`` on it, or on each of a sweep's."""
+def _run_hydra(job: Callable[[DictConfig], None]) -> None:
+    """Compose the command line's configuration and run ``job`` on it, or on each configuration of a sweep."""
     failures: list[Exception] = []
     composed = False
     command, swept = os.getpid(), swept_keys(sys.argv[1:])
 
     def single_or_sweep(cfg: DictConfig) -> float | None:
-        """The final score, which Optuna's sweeper looks at."""
+        """Returns the final score, for Optuna's sweeper."""
         nonlocal composed
         composed = True
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -81,12 +89,12 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
             os.environ["TERM"] = "dumb"
         try:
             if sweep:
-                return _one_of_many(cfg, job, swept)
+                return _run_sweep_job(cfg, job, swept)
             job(cfg)
         except Exception as error:
             if os.getpid() != command:
-                raise  # as launchers bring it home from processes of their own
-            failures.append(error)  # past Hydra, which would add lines of its own
+                raise  # the launcher takes it back to the command
+            failures.append(error)  # not through Hydra, which would print lines of its own
         return None
 
     if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
@@ -98,20 +106,20 @@ def _hydra(job: Callable[[DictConfig], None]) -> None:
         except JobError as error:
             failures.append(error)
         except Exception as error:
-            # A sweeper that cannot go on without any result has nothing to add to the jobs' own words.
+            # If jobs have failed, the sweeper fails too, and the jobs have already said why.
             if not failures:
-                _not_composed(error, composed)
+                _raise_explained(error, composed)
         if ledger is not None and (jobs := ledger.jobs()):
             print(f"\n{table(jobs)}", flush=True)
     if failures:
         raise failures[0]
 
 
-def _not_composed(error: Exception, composed: bool) -> NoReturn:
+def _raise_explained(error: Exception, composed: bool) -> NoReturn:
     """Raise what Hydra refused as one sentence, and anything else as it is."""
     if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
-        raise error  # from the job, or the disk's refusal of a sweep's folder
-    sentence = missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
+        raise error  # from the job, or from the disk, which refused a sweep's folder
+    sentence = explain_missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
     _refuse_in_group(sentence)
     raise ConfigError(sentence) from error
 
@@ -119,13 +127,13 @@ def _not_composed(error: Exception, composed: bool) -> NoReturn:
 def _refuse_in_group(sentence: str) -> None:
     """Raise a refusal in every member of torchrun's group; do nothing without one."""
     if "RANK" in os.environ:
-        from trpo_cli.parallel.processes import agree
+        from trpo_cli.parallel.processes import share_refusal
 
-        agree(ConfigError(sentence))
+        share_refusal(ConfigError(sentence))
 
 
-def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
-    """One job of a sweep, in a directory of its own; says what goes wrong when it does, and stops no other job."""
+def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
+    """Run one job of a sweep in its own directory. If it fails, say why at once; the other jobs go on."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
     overrides = [word for word in _words(context) if key_of(word) in swept]
@@ -138,23 +146,23 @@ def _one_of_many(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[
         Job(overrides, str(directory) if directory else None, status).add()
         say("trpo-train", f"{' '.join(overrides)}: {sentence}")
         if isinstance(error, BrokenPipeError):
-            raise SystemExit(status) from error  # nobody is there for the other jobs' words either
+            raise SystemExit(status) from error  # the other jobs cannot print anything either
         raise JobError(status) from error
     Job(overrides, str(directory), 0).add()
     return final_score(directory) if directory else None
 
 
 def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
-    """Where a job's run is; None if the configuration will be refused before it has a place."""
+    """A job's run directory; None if the configuration will be refused before it has one."""
     from trpo_cli.config.plan import run_directory
 
     with suppress(OmegaConfBaseException, ConfigError, KeyError):
-        return run_directory(resolved(cfg), context.runtime.choices)
+        return run_directory(plain_values(cfg), context.runtime.choices)
     return None
 
 
 def _require_known_flags() -> None:
-    """Refuse what Hydra's own parser would refuse with its whole usage."""
+    """Refuse unknown flags in one sentence; Hydra's own parser would print its whole usage."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
@@ -174,7 +182,7 @@ def train() -> None:
             print(page(conf_dir()))
             return
         _require_known_flags()
-        _hydra(_job)
+        _run_hydra(_run_job)
 
 
 def evaluate() -> None:

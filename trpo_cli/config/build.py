@@ -43,7 +43,7 @@ def _component(target: str, group: str) -> type:
     module, _, name = target.rpartition(".")
     try:
         cls = getattr(import_module(module), name)
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # the module may raise anything when it is imported
         raise ConfigError(f"{group}._target_={target} cannot be imported ({error})") from error
     if not is_dataclass(cls):
         raise ConfigError(f"{group}._target_={target} must name a dataclass of hyperparameters")

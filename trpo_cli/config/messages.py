@@ -1,4 +1,4 @@
-"""What OmegaConf objects to, in one sentence."""
+"""One sentence for what OmegaConf refuses."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 def unknown_key(key: str, known: list[str], elsewhere: Sequence[str] = ()) -> str:
-    """One sentence about a key that does not exist, with the nearest of those that can be set.
+    """One sentence about a key that does not exist, with the nearest key that can be set.
 
-    known: the keys in its place, which are listed if none is near
+    known: the keys of the same section, which are listed if none is near
     """
     names = {name.rpartition(".")[2]: name for name in [*elsewhere, *known]}
     near = get_close_matches(key.rpartition(".")[2], names, 1, 0.5)
@@ -18,7 +18,7 @@ def unknown_key(key: str, known: list[str], elsewhere: Sequence[str] = ()) -> st
     return f"{key} does not exist; {hint}"
 
 
-# What OmegaConf says, and what that means for whoever wrote the value.
+# What OmegaConf says, and what it means for the person who wrote the value.
 _COMPLAINTS = {
     "could not be converted to Integer": "is not a whole number",
     "could not be converted to Float": "is not a number",
@@ -41,7 +41,7 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
         return f"{key} has no value; set {key}=…"
     for said, meant in _COMPLAINTS.items():
         if re.search(said, reason) and not reason.startswith("While dereferencing"):
-            value = shown(error.value)
+            value = to_word(error.value)
             return f"{key}={value} {meant.format(key=key, value=value)}"
     if "Cannot merge" in reason:
         return f"{key} cannot change from a list to a section of keys, or from a section of keys to a list"
@@ -52,6 +52,6 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
     return f"{key}: {reason}"
 
 
-def shown(value: object) -> str:
+def to_word(value: object) -> str:
     """A value as it is written on the command line."""
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))

@@ -9,12 +9,12 @@ import numpy as np
 from omegaconf import DictConfig
 
 from trpo_cli.config.build import build
-from trpo_cli.config.scale import scaled
-from trpo_cli.config.schema import GROUPS, require_known_root, resolved
-from trpo_cli.config.unused import require_used, unused
+from trpo_cli.config.scale import scale_numbers
+from trpo_cli.config.schema import GROUPS, plain_values, require_known_root
+from trpo_cli.config.unused import require_used, unused_fields
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Search
-from trpo_cli.parallel.devices import usable
+from trpo_cli.parallel.devices import require_usable
 from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
@@ -25,16 +25,16 @@ Choices = Mapping[str, str]  # group: the option chosen for it
 def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags: Sequence[str] = ()) -> Plan:
     """Build and check every component of a composed configuration; ConfigError if one cannot work.
 
-    overrides: of the command line, to refuse one without effect. flags: what the command needs before them.
+    overrides: the command line's; one without effect is refused. flags: what stands before them in the command.
     """
     require_known_root(cfg)
     sim = build(cfg.env, "env")
     step_limit = _step_limit(cfg, sim)
-    config = resolved(cfg)
+    config = plain_values(cfg)
     _require_root_values(config)
     network = build(cfg.policy, "policy")
-    sampler, numbers = scaled(build(cfg.sampler, "sampler"), config["path_scale"])
-    optimizer, more_numbers = scaled(build(cfg.optimizer, "optimizer"), config["path_scale"])
+    sampler, numbers = scale_numbers(build(cfg.sampler, "sampler"), config["path_scale"])
+    optimizer, more_numbers = scale_numbers(build(cfg.optimizer, "optimizer"), config["path_scale"])
     sampler.check(sim)
     searches = isinstance(optimizer, Search)
     needing = f"optimizer={choices['optimizer']}" if searches else optimizer.needs_whole_paths
@@ -45,7 +45,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     policy = network.build(sim.obs_shape, sim.action_space)
     critic = build(cfg.critic, "critic") if cfg.critic else None
     parts = {"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]}
-    reasons = unused(parts | {"critic": [critic]})
+    reasons = unused_fields(parts | {"critic": [critic]})
     if searches and critic is not None:
         raise ConfigError(f"optimizer={choices['optimizer']} needs no value function; leave out critic=")
     if critic is not None:
@@ -68,21 +68,21 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         sampler=sampler,
         optimizer=optimizer,
         critic=None if critic is None else critic.build(sim.obs_shape),
-        device=usable(config["device"]),
+        device=require_usable(config["device"]),
         seed=config["seed"],
         schedule=Schedule(config["iterations"], config["checkpoint_every"], config["total_steps"]),
     )
 
 
 def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
-    """Where the run of a configuration is."""
+    """The run directory of a configuration."""
     words = [choices["optimizer"], choices["sampler"], *([choices["critic"]] if config["critic"] else [])]
     method = "-".join(words).replace("/", "_")
     return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
 
 
 def _step_limit(cfg: DictConfig, sim: Simulator) -> int:
-    """The only step limit of the run, which ``cfg`` is told if it left it to the environment."""
+    """The run's only step limit. If ``cfg`` leaves it to the environment, it is written into ``cfg``."""
     if cfg.step_limit is None:
         cfg.step_limit = sim.step_limit if isinstance(sim, Limited) else None
     if cfg.step_limit is None:
@@ -107,7 +107,7 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
 def _identity(
     config: Mapping[str, Any], scaled_numbers: Mapping[str, Mapping[str, int]], reasons: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What decides the rows of a run: the values that it uses, those of an iteration as they are after scaling."""
+    """What decides the rows of a run: the values that it uses, after scaling."""
     identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
     for group in GROUPS:
         if f"{group}." in reasons or not config[group]:  # not used, or critic=none

@@ -1,6 +1,6 @@
 """``path_scale``: one number that makes the batches of any configuration larger or smaller."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 # Numbers of an iteration that are multiplied, and what multiplying leaves at least.
@@ -14,10 +14,10 @@ LEAST = {
 }
 
 
-def scaled(component: Any, scale: float) -> tuple[Any, dict[str, int]]:
+def scale_numbers(component: Any, scale: float) -> tuple[Any, dict[str, int]]:
     """The component with its numbers multiplied and rounded, and those numbers by name; at scale 1 as it is."""
-    present = {name: getattr(component, name, None) for name in LEAST}
-    numbers = {name: value for name, value in present.items() if value is not None}
+    scalable = [field.name for field in fields(component) if field.name in LEAST]
+    numbers = {name: value for name in scalable if (value := getattr(component, name)) is not None}
     if scale != 1:
         numbers = {name: max(round(value * scale), LEAST[name]) for name, value in numbers.items()}
         component = replace(component, **numbers)

@@ -42,12 +42,12 @@ def register_schema() -> None:
 
 
 def conf_dir() -> Path:
-    """The folder of YAML files: inside the package in a wheel, beside it in a checkout."""
+    """The folder of YAML files: inside the package in a wheel, next to it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise ConfigError(f"no conf/train.yaml inside or beside {package}: reinstall trpo_cli")
+    raise ConfigError(f"no conf/train.yaml inside or next to {package}: reinstall trpo_cli")
 
 
 def require_known_root(cfg: DictConfig) -> None:
@@ -58,11 +58,11 @@ def require_known_root(cfg: DictConfig) -> None:
         if key not in known:
             raise ConfigError(unknown_key(key, known, of_components))
     for key in known:
-        if key not in cfg.keys() or OmegaConf.is_missing(cfg, key):  # noqa: SIM118 - missing are keys
+        if key not in cfg.keys() or OmegaConf.is_missing(cfg, key):  # noqa: SIM118 - "in cfg" is false for a missing value
             raise ConfigError(f"{key} has no value; set {key}=…")
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
+def plain_values(cfg: DictConfig) -> dict[str, Any]:
     """The whole configuration as plain values, interpolations resolved."""
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]

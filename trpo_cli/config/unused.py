@@ -8,8 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from trpo_cli.errors import ConfigError, SaysUnused
 
 
-def unused(components: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-    """``group.field``: the reason, for every field that the components of each group call unused."""
+def unused_fields(components: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """Every field that a component calls unused, as ``group.field``, with the reason."""
     return {
         f"{group}.{name}": reason
         for group, parts in components.items()
@@ -31,7 +31,7 @@ def require_used(overrides: Sequence[str], reasons: Mapping[str, str]) -> None:
 
 
 def given_keys(overrides: Sequence[str]) -> Iterator[str]:
-    """The keys that get a value; those inside of ``sampler={n_paths: 3}`` one by one."""
+    """The keys that get a value; for ``sampler={n_paths: 3}`` it is ``sampler.n_paths``."""
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if not override.is_delete():
             yield from _leaves(override.key_or_group, override.value())

@@ -98,7 +98,7 @@ def step_stats(new: Change, at: Surrogate, step: Tensor) -> Stats:
 
 
 def refusal(at: Surrogate, reason: str) -> Updated:
-    """θ_old as it is, bit for bit, and the name of the reason."""
+    """θ_old as it is, bit for bit, and the reason."""
     return Updated(
         at.theta,
         {

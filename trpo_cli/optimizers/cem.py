@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError, RunError
-
-State = dict[str, NDArray]
+from trpo_cli.optimizers.base import Arrays
 
 
 def best_first(returns: NDArray) -> NDArray[np.int64]:
@@ -32,14 +31,14 @@ class Cem:
     State: ``mean``: `[D]`, ``variance``: `[D]` of the best candidates, ``iteration``: `[]` count of `tell`.
 
     Paper: it cites the method only. The settings and two quirks are the authors' code's: the number called
-    "initial_std" there enters as a variance, and the extra variance is on for its iterations, then off, in one step
-    (an integer division took the place of a linear decay).
+    "initial_std" there enters as a variance, and the extra variance is constant for its iterations, then zero (an
+    integer division has replaced a linear decay).
     """
 
-    population: int  # candidates an iteration
-    elite_fraction: float  # of the population, the best, which the Gaussians are refitted to
+    population: int  # candidates per iteration
+    elite_fraction: float  # the best fraction of the population, which the Gaussians are refitted to
     initial_variance: float  # of every parameter at the start
-    extra_variance: float  # added to every parameter's variance while it lasts
+    extra_variance: float  # added to every parameter's variance in the first iterations
     extra_iterations: int  # how many iterations the extra variance lasts
 
     def __post_init__(self) -> None:
@@ -64,7 +63,7 @@ class Cem:
         """How many candidates the Gaussians are refitted to."""
         return round(self.population * self.elite_fraction)
 
-    def start(self, theta: NDArray) -> State:
+    def start(self, theta: NDArray) -> Arrays:
         """Return the state of a search that starts at ``theta``: `[D]`."""
         mean = np.array(theta, dtype=np.float64)
         return {
@@ -73,12 +72,12 @@ class Cem:
             "iteration": np.zeros((), dtype=np.int64),
         }
 
-    def ask(self, state: State, rng: np.random.Generator) -> NDArray[np.float64]:
+    def ask(self, state: Arrays, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the candidates `[Q, D]` of this iteration; all randomness comes from ``rng``."""
         noise = rng.standard_normal((self.population, len(state["mean"])))
         return state["mean"] + self._sampling_std(state) * noise
 
-    def tell(self, state: State, thetas: NDArray, returns: NDArray) -> tuple[State, dict[str, float]]:
+    def tell(self, state: Arrays, thetas: NDArray, returns: NDArray) -> tuple[Arrays, dict[str, float]]:
         """Return the next state and the ``update/`` statistics.
 
         thetas: `[Q, D]` the candidates asked for. returns: `[Q]` of each; one that is not finite ranks worst.
@@ -99,11 +98,11 @@ class Cem:
         }
         return after, stats
 
-    def mean(self, state: State) -> NDArray[np.float64]:
+    def mean(self, state: Arrays) -> NDArray[np.float64]:
         """Return the centre of the search `[D]`: the parameters to evaluate or keep."""
         return state["mean"]
 
-    def _sampling_std(self, state: State) -> NDArray[np.float64]:
+    def _sampling_std(self, state: Arrays) -> NDArray[np.float64]:
         """Return the standard deviation `[D]` of each parameter in the next population."""
         extra = self.extra_variance if state["iteration"] < self.extra_iterations else 0.0
         return np.sqrt(state["variance"] + extra)

@@ -1,7 +1,7 @@
 """CMA-ES (Hansen), a derivative-free baseline of Figure 4, on the `cma` package.
 
 The package keeps its search in an object; here the search is a dict of arrays from which that object is rebuilt for
-each call. The arrays hold all that one iteration hands to the next, so a search that goes on from stored arrays asks
+each call. The arrays hold all that one iteration passes to the next, so a search that goes on from stored arrays asks
 for the same candidates, bit for bit, as one that was never stopped.
 """
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.optimizers.cem import State, best_first
+from trpo_cli.optimizers.base import Arrays
+from trpo_cli.optimizers.cem import best_first
 
 if TYPE_CHECKING:
     import cma
@@ -28,14 +29,14 @@ class Cma:
     evolution paths, ``iteration``: `[]` count of `tell`, ``decomposed``: `[]` iteration of the last decomposition.
 
     Paper: it plots CMA and gives no settings; these are the authors' code's (package defaults, sigma 0.1). Two
-    defaults are put back to what they were for the authors: cumulative step-size adaptation in every dimension (today
-    the package takes another from 300 parameters on), and no change of coordinates if the covariance is
-    ill-conditioned. Stopping criteria are never asked for: a run has as many iterations as it was given.
+    defaults are those of the authors' version: cumulative step-size adaptation in every dimension (the package now
+    uses another one from 300 parameters on), and no change of coordinates if the covariance is ill-conditioned. The
+    package's stopping criteria are not used: a run has as many iterations as it was given.
     """
 
-    population: int  # candidates an iteration
+    population: int  # candidates per iteration
     initial_std: float  # of every parameter at the start
-    max_parameters: int  # larger policies are refused: the covariance and its decomposition would not fit a run
+    max_parameters: int  # larger policies are refused: decomposing the covariance would take too long
 
     def __post_init__(self) -> None:
         if self.population < 4:
@@ -45,16 +46,16 @@ class Cma:
         if self.max_parameters < 2:
             raise ConfigError(f"optimizer.max_parameters={self.max_parameters} must be at least 2")
 
-    def start(self, theta: NDArray) -> State:
+    def start(self, theta: NDArray) -> Arrays:
         """Return the state of a search that starts at ``theta``: `[D]`; ConfigError if D is too large."""
         if not 2 <= len(theta) <= self.max_parameters:
             raise ConfigError(
                 f"optimizer=cma searches 2 to optimizer.max_parameters={self.max_parameters} parameters and this "
-                f"policy has {len(theta)}; take optimizer=cem or another policy"
+                f"policy has {len(theta)}; use optimizer=cem or another policy"
             )
         return _arrays(self._strategy(np.asarray(theta, dtype=np.float64)))
 
-    def ask(self, state: State, rng: np.random.Generator) -> NDArray[np.float64]:
+    def ask(self, state: Arrays, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the candidates `[Q, D]` of this iteration; all randomness comes from ``rng``."""
 
         def randn(*shape: int) -> NDArray[np.float64]:
@@ -62,7 +63,7 @@ class Cma:
 
         return np.stack(self._rebuild(state, randn).ask())
 
-    def tell(self, state: State, thetas: NDArray, returns: NDArray) -> tuple[State, dict[str, float]]:
+    def tell(self, state: Arrays, thetas: NDArray, returns: NDArray) -> tuple[Arrays, dict[str, float]]:
         """Return the next state and the ``update/`` statistics.
 
         thetas: `[Q, D]` the candidates asked for. returns: `[Q]` of each; one that is not finite ranks worst.
@@ -70,9 +71,9 @@ class Cma:
         """
         ranked = best_first(returns)
         strategy = self._rebuild(state, _no_randomness)
-        # The package minimises and looks at the order alone, so the rank stands for minus the return.
+        # The package minimises and uses only the order, so the rank stands for minus the return.
         strategy.tell(list(thetas[ranked]), list(range(len(ranked))), check_points=False)
-        strategy.sm.update_now()  # its next ask would do it, and could not hand the result on from here
+        strategy.sm.update_now()  # the next ask would do it too late: `_arrays` stores the result
         stats = {
             "update/best_return": float(returns[ranked[0]]),
             "update/mean_sampling_std": float(np.mean(strategy.stds)),
@@ -81,7 +82,7 @@ class Cma:
         }
         return _arrays(strategy), stats
 
-    def mean(self, state: State) -> NDArray[np.float64]:
+    def mean(self, state: Arrays) -> NDArray[np.float64]:
         """Return the centre of the search `[D]`: the parameters to evaluate or keep."""
         return state["mean"]
 
@@ -100,7 +101,7 @@ class Cma:
         }
         return cma.CMAEvolutionStrategy(mean, self.initial_std, options)
 
-    def _rebuild(self, state: State, randn: Callable[..., NDArray]) -> "cma.CMAEvolutionStrategy":
+    def _rebuild(self, state: Arrays, randn: Callable[..., NDArray]) -> "cma.CMAEvolutionStrategy":
         """Return the package's object as it stood when `_arrays` took ``state`` from it, ready to ask and to tell."""
         from cma.utilities.utils import ElapsedWCTime
 
@@ -125,11 +126,11 @@ class Cma:
 
 
 def _no_randomness(*shape: int) -> NDArray[np.float64]:
-    """The package wants a generator here, and none may be used."""
+    """A stand-in for the generator that the package asks for: outside of ask, nothing may be drawn."""
     raise AssertionError(f"a sample of shape {shape} was drawn outside ask")
 
 
-def _arrays(strategy: "cma.CMAEvolutionStrategy") -> State:
+def _arrays(strategy: "cma.CMAEvolutionStrategy") -> Arrays:
     """Return the state of a search held in the package's object."""
     sampler = strategy.sm
     return {

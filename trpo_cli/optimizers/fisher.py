@@ -20,7 +20,7 @@ Metric = Callable[[Distribution, Batch, Linearization], Callable[[Tensor], Tenso
 
 def analytic_metric(dist: Distribution, b: Batch, linear: Linearization) -> Callable[[Tensor], Tensor]:
     """M of Appendix C: the Hessian of KL in the distribution's parameters, ``[m, P] -> [m, P]``."""
-    if dist.diagonal_fisher:  # then it is made once for all products
+    if dist.diagonal_fisher:  # then it is computed once for all products
         diagonal = dist.fisher_product(linear.params, torch.ones_like(linear.params))
         return lambda v: diagonal * v
     return lambda v: dist.fisher_product(linear.params, v)

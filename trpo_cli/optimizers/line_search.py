@@ -53,7 +53,7 @@ class LineSearch:
     kind: str  # boundary: rescale onto the boundary of the trust region; halving: the paper's
     kl_limit: float  # δ
     kl_slack: float  # a step is accepted up to kl_slack · δ
-    accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
+    accept_ratio: float  # an accepted step gains at least this fraction of what the linear model promises
     max_backtracks: int  # trials after the first
     divergence: Callable[[Change], float]  # the divergence that is bounded: the mean over states or the largest
 
@@ -87,7 +87,7 @@ class LineSearch:
     def halving(self, evaluate: Evaluate, expected_gain: float) -> Found:
         """Try 1, 1/2, 1/4, … of the step until the surrogate improves and the KL is within bounds (Appendix C).
 
-        expected_gain: what the linear model promises for the full step; a trial must reach its share of a part of it.
+        expected_gain: what the linear model promises for the full step, and scale times that for a trial.
         """
         scale, reason, point = 1.0, "", Point(0.0, 0.0)
         for n in range(self.max_backtracks + 1):

@@ -1,8 +1,9 @@
 """The step that bounds the KL divergence at every state: Eq. (11), Figure 4's max KL.
 
 Linear objective, one quadratic constraint per state: maximise gᵀx subject to ½ xᵀ(A_s + εI)x ≤ δ for every state s. The
-dual has one multiplier per state, nearly all of them zero, so it is solved on a working set that takes in the states
-violated most until none is. A_s = B_sᵀB_s has the rank of the distribution's parameters: only B_s is ever formed.
+dual has one multiplier per state, nearly all of them zero, so it is solved on a working set: the states with the
+largest violation are added until no constraint is violated. A_s = B_sᵀB_s has the rank of the distribution's
+parameters, so only B_s is ever formed.
 """
 
 from dataclasses import dataclass
@@ -36,10 +37,10 @@ class MaxKl:
     kl_slack: float  # a step is accepted up to kl_slack · δ at the worst state
     ridge: float  # ε, added to the diagonal of every state's Fisher matrix
     states_per_round: int  # violated states that each round adds to the working set
-    max_rounds: int  # rounds before what violation is left is scaled away
+    max_rounds: int  # after these rounds the step is scaled down to meet every constraint
     tolerance: float  # of the constraints, as a fraction of δ
     line_search: str  # boundary or halving, as for trpo
-    accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
+    accept_ratio: float  # an accepted step gains at least this fraction of what the linear model promises
     max_backtracks: int  # trials after the first
 
     def __post_init__(self) -> None:
@@ -127,7 +128,7 @@ class Dual:
         self._unit = sqrt(self._g_squared / (2 * kl_limit * (np.trace(self._gram) / self._n + ridge)))
 
     def solve(self, start: Floats, tolerance: float) -> tuple[Floats, Floats]:
-        """x ``[D]`` and the multipliers ``[W]``, from multipliers to start with; tolerance: a fraction of δ."""
+        """x ``[D]`` and the multipliers ``[W]``, from the multipliers ``start``; tolerance: a fraction of δ."""
         begin = np.maximum(start / self._unit, 0.01 / self._n)
         bounds = [(1e-12, None)] * self._n  # H must stay positive
         # The gradient is what is left of each constraint, as a fraction of δ.

@@ -33,7 +33,7 @@ class Direction:
 
 
 def boundary_scale(matrix: FisherMatrix, s: Tensor, kl_limit: float) -> float | str:
-    """β that puts the quadratic model of the KL along ``s`` ``[D]`` on δ, or the name of the reason for having none."""
+    """β that puts the quadratic model of the KL along ``s`` ``[D]`` on δ, or the reason why there is none."""
     curvature = float(s @ matrix.product(s))
     if not (isfinite(curvature) and bool(torch.isfinite(s).all())):
         return "non_finite_direction"
@@ -48,7 +48,7 @@ class NaturalDirection:
 
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
-    damping: str  # identity: the same everywhere; paths: times the squared gradients of single episodes
+    damping: str  # identity: the same for every parameter; paths: times squared gradients of episodes
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
     fisher_min_states: int  # use at least this many states, even if fisher_fraction gives fewer
     fisher: str = "analytic"  # the Hessian of the KL (Appendix C); empirical: the covariance of ∇ log π
@@ -61,9 +61,14 @@ class NaturalDirection:
         require(self.fisher_min_states >= 0, "fisher_min_states", self.fisher_min_states, "at least 0")
         require(self.fisher in METRICS, "fisher", self.fisher, " or ".join(METRICS))
 
+    def unused(self) -> dict[str, str]:
+        """The least number of states, if every state is taken."""
+        every = "optimizer.fisher_fraction=1.0 takes every state"
+        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+
     @property
     def needs_whole_paths(self) -> str:
-        """The damping of the authors' single paths is made of whole episodes."""
+        """``damping=paths`` sums over whole episodes."""
         return "optimizer.damping=paths" if self.damping == "paths" else ""
 
     def __call__(self, at: Surrogate, draw: Draw) -> Direction:
@@ -76,8 +81,8 @@ class NaturalDirection:
     def _damping(self, at: Surrogate) -> Tensor | float:
         """What is added to the diagonal: one number, or ``[D]``.
 
-        paths: ``cg_damping`` times the squared gradients of single episodes, which damps most where the advantages of
-        an episode pull together (authors' code, for single paths).
+        paths: ``cg_damping`` times the squared gradients of single episodes. A parameter is damped most if the steps of
+        an episode pull it in one direction (authors' code, for single paths).
         """
         if self.damping == "identity":
             return self.cg_damping

@@ -21,7 +21,7 @@ class NaturalGradient:
     penalty: float  # λ, the fixed Lagrange multiplier of Eq. (17)
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
-    damping: str  # identity: the same everywhere; paths: times the squared gradients of single episodes
+    damping: str  # identity: the same for every parameter; paths: times squared gradients of episodes
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
     fisher_min_states: int  # use at least this many states, even if fisher_fraction gives fewer
 
@@ -30,13 +30,12 @@ class NaturalGradient:
         self._direction()
 
     def unused(self) -> dict[str, str]:
-        """The least number of states, if every state is taken."""
-        every = "optimizer.fisher_fraction=1.0 takes every state"
-        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+        """What the direction does not use."""
+        return self._direction().unused()
 
     @property
     def needs_whole_paths(self) -> str:
-        """Some dampings do."""
+        """The damping, for some of its values."""
         return self._direction().needs_whole_paths
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:

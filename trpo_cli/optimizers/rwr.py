@@ -78,9 +78,9 @@ class RewardWeightedRegression:
         )
 
     def _elite(self, batch: Batch, group: Group) -> tuple[Batch, float]:
-        """This worker's states of the best episodes, and the least return among these."""
+        """This worker's states of the best episodes, and the lowest return among them."""
         if batch.paths is None:
-            raise ConfigError("optimizer=rwr ranks whole episodes and takes no sampler=vine; use sampler=single")
+            raise ConfigError("optimizer=rwr ranks whole episodes and cannot use sampler=vine; use sampler=single")
         returns = np.asarray(group.concatenate(batch.paths.returns), np.float64)
         n = max(round(self.elite_fraction * len(returns)), 1)
         threshold = float(np.sort(returns)[-n])

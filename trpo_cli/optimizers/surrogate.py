@@ -1,6 +1,6 @@
 """The surrogate objective around θ_old, and how far a new policy is from the old one (Section 6).
 
-Sums run over chunks of states and over workers; nothing is held for the whole batch but the batch itself.
+Sums run over chunks of states and over workers; no intermediate result is stored for the whole batch.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The surrogate of a batch at θ_old, and what any other θ makes of it; over all workers."""
+    """The surrogate of a batch at θ_old, over all workers, and what changes at any other θ."""
 
     policy: Policy
     theta: Tensor  # [D] θ_old

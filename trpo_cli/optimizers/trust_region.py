@@ -22,25 +22,24 @@ class TrustRegion:
     kl_slack: float  # a step is accepted up to kl_slack · δ; 1 enforces the constraint, the authors' code has 2
     cg_iterations: int  # k: conjugate gradient iterations
     cg_damping: float  # added to the diagonal of the Fisher matrix while solving for the direction
-    damping: str  # identity: the same everywhere; paths: times the squared gradients of single episodes
+    damping: str  # identity: the same for every parameter; paths: times squared gradients of episodes
     fisher_fraction: float  # fraction of the states that the Fisher matrix is averaged over
     fisher_min_states: int  # use at least this many states, even if fisher_fraction gives fewer
     fisher: str  # analytic: the Hessian of the KL (Appendix C); empirical: the covariance of ∇ log π
     line_search: str  # boundary: rescale onto the boundary of the trust region; halving: the paper's
-    accept_ratio: float  # gain of an accepted step, at least this fraction of what the linear model promises
+    accept_ratio: float  # an accepted step gains at least this fraction of what the linear model promises
     max_backtracks: int  # trials after the first
 
     def __post_init__(self) -> None:
         self._parts()
 
     def unused(self) -> dict[str, str]:
-        """The least number of states, if every state is taken."""
-        every = "optimizer.fisher_fraction=1.0 takes every state"
-        return {"fisher_min_states": every} if self.fisher_fraction == 1 else {}
+        """What the direction does not use."""
+        return self._parts()[0].unused()
 
     @property
     def needs_whole_paths(self) -> str:
-        """Some dampings do."""
+        """The damping, for some of its values."""
         return self._parts()[0].needs_whole_paths
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:

@@ -1,12 +1,12 @@
-"""Where updates are computed: the processor, or a GPU that computes them exactly."""
+"""Where updates are computed: the CPU, or a GPU that computes them exactly."""
 
 import torch
 
 from trpo_cli.errors import ConfigError
 
 
-def usable(name: str) -> str:
-    """The name of a device that can be used here; ConfigError if it cannot."""
+def require_usable(name: str) -> str:
+    """Returns the name of a device that can be used here; ConfigError if it cannot."""
     try:
         device = torch.device(name)
         # Do not touch CUDA if it looks available: once CUDA is initialised, forked workers cannot use it.
@@ -19,10 +19,10 @@ def usable(name: str) -> str:
     return name
 
 
-def of_worker(name: str, local_rank: int) -> str:
-    """The device of one worker: ``cuda`` is GPU ``local_rank`` of its machine, modulo their number.
+def worker_device(name: str, local_rank: int) -> str:
+    """The device of one worker: ``cuda`` is GPU ``local_rank`` modulo the number of the machine's GPUs.
 
-    local_rank: number of the worker among those of its machine. A device with a number (``cuda:1``) is for all workers.
+    local_rank: number of the worker on its machine. A device with a number (``cuda:1``) is for all workers.
     """
     device = torch.device(name)
     if device.type != "cuda" or device.index is not None:
@@ -30,12 +30,12 @@ def of_worker(name: str, local_rank: int) -> str:
     return f"cuda:{local_rank % max(torch.cuda.device_count(), 1)}"
 
 
-def model(name: str) -> str:
+def model_name(name: str) -> str:
     """The model name of a GPU; the name itself of any other device."""
     return torch.cuda.get_device_name(name) if torch.device(name).type == "cuda" else name
 
 
-def exact_convolutions() -> None:
-    """Make a GPU compute convolutions in single precision, the same way every time: ten bits are too few for a KL."""
+def make_convolutions_exact() -> None:
+    """Make a GPU compute convolutions in single precision, always in the same way: TF32 is too coarse for a KL."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True

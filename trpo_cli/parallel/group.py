@@ -1,7 +1,7 @@
-"""The group of workers: who am I, which lanes are mine, and the few sums and exchanges the workers share.
+"""The group of workers: a worker's rank, its share of the lanes, and the few sums and exchanges between workers.
 
-Every worker runs the same program on its own share of the lanes. The default group is this process alone; more
-processes are joined by ``torch.distributed`` (gloo), whoever started them.
+Every worker runs the same program on its own share of the lanes. The default group is this process alone;
+``torch.distributed`` (gloo) joins several processes.
 """
 
 import os

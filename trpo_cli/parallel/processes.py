@@ -1,14 +1,14 @@
 """Starts and supervises the workers of one machine, or joins those that torchrun started.
 
-The command itself only waits: it forks the workers, shows the leader the signals that ask for a stop, and ends all
-workers when one dies. How long things may take:
+The command itself only waits: it forks the workers, tells the leader of signals that ask for a stop, and ends all
+workers when one dies. How long it takes until a run ends:
 
-- A stop that was asked for (Ctrl-C, SIGTERM, SIGHUP): until the iteration is done and saved. A second signal, half a
-  second later or more, ends everything at once and loses the iterations since the last checkpoint.
-- A worker that died: the others have ``GRACE_S`` to notice, then they are killed.
-- A command that died: its workers die with it, wherever they are.
-- A worker that is stopped (SIGSTOP, Ctrl-Z) or stuck: for ever, as nothing tells it from one that simulates for hours.
-  In a group of torchrun's, `torch.distributed` gives up after half an hour of waiting.
+- After a signal (Ctrl-C, SIGTERM, SIGHUP): until the iteration is done and saved. A second signal, half a second later
+  or more, ends everything at once and loses the iterations since the last checkpoint.
+- After the death of a worker: the others have ``GRACE_S`` to notice, then they are killed.
+- After the death of the command: its workers die at once.
+- If a worker is suspended (SIGSTOP, Ctrl-Z) or stuck: for ever, because it looks like one that simulates for hours.
+  Under torchrun, `torch.distributed` gives up after half an hour.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.parallel.group import Group
 
 GRACE_S = 5.0  # for the other workers to end by themselves once one has ended
-NO_LIMIT = timedelta(days=365)  # of waiting for a worker of this machine: its death is noticed in another way
+NO_LIMIT = timedelta(days=365)  # for an exchange between workers of this machine: the command notices deaths
 PR_SET_PDEATHSIG = 1  # prctl: the kernel's signal to a process whose parent died
 
 Plan = TypeVar("Plan")
@@ -44,7 +44,7 @@ Body = Callable[[Group], int]  # what every worker runs; its exit status
 
 
 class LostWorkerError(RunError):
-    """An exchange with another worker failed: seldom the cause, as a rule the consequence of its death."""
+    """An exchange with another worker failed, usually because that worker died."""
 
 
 def available_cores() -> int:
@@ -53,7 +53,7 @@ def available_cores() -> int:
 
 
 def n_workers(setting: object, cores: int) -> int:
-    """The number of workers that ``workers=`` asks for: ``auto`` is one for each of ``cores``, or torchrun's."""
+    """The number of workers that ``workers=`` asks for: ``auto`` is one per core, or as many as torchrun started."""
     if under_torchrun():
         size = os.environ["WORLD_SIZE"]
         if setting != "auto":
@@ -71,7 +71,7 @@ def under_torchrun() -> bool:
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
-def speaks() -> bool:
+def prints_messages() -> bool:
     """True in the process that prints messages: rank 0 under torchrun, otherwise always."""
     return not under_torchrun() or os.environ["RANK"] == "0"
 
@@ -79,16 +79,16 @@ def speaks() -> bool:
 def run(n: int, body: Body) -> int:
     """Run ``body`` in ``n`` workers, or in those of torchrun; returns its exit status (the leader's).
 
-    Whatever goes wrong is raised as ConfigError, RunError or BrokenPipeError (standard output is gone); a signal that
-    ends everything at once as Interrupted.
+    Raises ConfigError, RunError or BrokenPipeError (standard output was closed) for every error, and Interrupted for a
+    signal that ends everything at once.
     """
     if under_torchrun():
-        return _guarded(lambda: _in_group(body))
-    return _guarded(lambda: body(Group())) if n == 1 else _forked(n, body)
+        return _run_guarded(lambda: _run_in_group(body))
+    return _run_guarded(lambda: body(Group())) if n == 1 else _run_forked(n, body)
 
 
-def _guarded(work: Callable[[], int]) -> int:
-    """``work()``, with whatever goes wrong in it as one of the three exceptions that ``run`` raises."""
+def _run_guarded(work: Callable[[], int]) -> int:
+    """Call ``work`` and turn every error in it into one of the three that ``run`` raises."""
     try:
         status = work()
         sys.stdout.flush()
@@ -96,7 +96,7 @@ def _guarded(work: Callable[[], int]) -> int:
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
-            raise BrokenPipeError(errno.EPIPE, "standard output was closed") from error  # rich's way to say it
+            raise BrokenPipeError(errno.EPIPE, "standard output was closed") from error  # rich raises SystemExit for it
         if os.environ.get("TRPO_TRACEBACK"):
             traceback.print_exception(error)
         raise _failure(error) from error
@@ -115,8 +115,8 @@ def _failure(error: BaseException) -> RunError:
     return RunError(f"{who} failed: {what} ({file.name}:{where.lineno})")
 
 
-def agree(refusal: ConfigError | None) -> None:
-    """In a group of torchrun's, which it joins, raise any member's refusal in all of them; else do nothing."""
+def share_refusal(refusal: ConfigError | None) -> None:
+    """Under torchrun, join the group and raise one member's refusal in all of them; otherwise do nothing."""
     if not under_torchrun():
         return
     _join()
@@ -127,14 +127,14 @@ def agree(refusal: ConfigError | None) -> None:
         raise refusals[0]
 
 
-def agreed(prepare: Callable[[], Plan]) -> Plan:
-    """What ``prepare`` returns; what it refuses in one member of torchrun's group is refused in all."""
+def agree_on(prepare: Callable[[], Plan]) -> Plan:
+    """Returns ``prepare()``. Under torchrun, if it refuses in one member of the group, all members refuse."""
     try:
         plan = prepare()
     except ConfigError as error:
-        agree(error)
+        share_refusal(error)
         raise
-    agree(None)
+    share_refusal(None)
     return plan
 
 
@@ -146,13 +146,13 @@ def _join() -> None:
 
 
 def _leave_after_leader(group: Group) -> None:
-    """Wait for the leader's end: torchrun ends it when another member fails, and it has yet to save or speak."""
+    """Wait until the leader has ended: torchrun kills it when another member fails, and it may still have to save."""
     if not group.leads:
         with suppress(RuntimeError):
-            group.sums(0.0)  # the leader takes no part, so its end breaks this off
+            group.sums(0.0)  # the leader takes no part: this fails when it ends
 
 
-def _in_group(body: Body) -> int:
+def _run_in_group(body: Body) -> int:
     _join()
     group = Group()
     status = body(group)
@@ -162,7 +162,7 @@ def _in_group(body: Body) -> int:
     return status
 
 
-def _forked(n: int, body: Body) -> int:
+def _run_forked(n: int, body: Body) -> int:
     context = get_context("fork")
     reports = context.SimpleQueue()
     sys.stdout.flush()
@@ -177,7 +177,7 @@ def _forked(n: int, body: Body) -> int:
     finally:
         _end(workers)
         shutil.rmtree(folder, ignore_errors=True)
-        _mend_terminal(workers[0])
+        _restore_cursor(workers[0])
     told: list[Exception] = []
     while not reports.empty():
         told.append(reports.get())
@@ -245,8 +245,8 @@ def _end(workers: list[BaseProcess]) -> None:
         worker.join()
 
 
-def _mend_terminal(leader: BaseProcess) -> None:
-    """Show the cursor again, which a killed leader's progress bar has hidden, on a line of its own."""
+def _restore_cursor(leader: BaseProcess) -> None:
+    """Show the cursor again on a new line; the progress bar of a killed leader leaves it hidden."""
     if (leader.exitcode or 0) < 0 and sys.stdout.isatty():
         with suppress(OSError):
             os.write(sys.stdout.fileno(), b"\r\x1b[2K\x1b[?25h")
@@ -261,26 +261,26 @@ def _worker(rank: int, size: int, folder: Path, parent: int, body: Body, reports
         rendezvous = (folder / "rendezvous").as_uri()
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size, timeout=NO_LIMIT)
         group = Group()
-        group.sums(0.0)  # all have met
-        shutil.rmtree(folder, ignore_errors=True)  # now, as nobody could after a kill -9
+        group.sums(0.0)  # returns when all have joined
+        shutil.rmtree(folder, ignore_errors=True)  # now: after a kill -9 nothing would remove it
         status = body(group)
         dist.destroy_process_group()
         return status
 
     try:
-        status = _guarded(work)
+        status = _run_guarded(work)
     except BaseException as error:
         told = error if isinstance(error, ConfigError | RunError | BrokenPipeError) else _failure(error)
-        reports.put(type(told)(str(told)[:900]))  # short: a pipe takes that whole or not at all
+        reports.put(type(told)(str(told)[:900]))  # short enough for a pipe to take it in one piece
         status = 1
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    os._exit(status)  # nothing of the parent's, which this process is a copy of, is to be cleaned up here
+    os._exit(status)  # skip the exit handlers that were copied from the parent
 
 
 def _die_with(parent: int) -> None:
-    """Have this process killed when its parent dies, however that happens."""
+    """Have this process killed when its parent dies, for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     elif (command := parent_process()) is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: the first signal asks for a stop after the running iteration, a later one insists."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one asks for a stop after the running iteration, a later one stops at once."""
 
 import os
 import signal
@@ -9,15 +9,15 @@ from time import monotonic
 from typing import Any
 
 from trpo_cli.errors import Interrupted
-from trpo_cli.parallel.processes import speaks
+from trpo_cli.parallel.processes import prints_messages
 
-INSIST_S = 0.5  # a signal this soon after the first is the same wish: timeout(1) and torchrun send it twice
+INSIST_S = 0.5  # a signal this soon after the first is ignored: timeout(1) and torchrun send it twice
 
 
 class StopRequest:
-    """Signals that ask for a stop, while it is entered: the first is noted, a later one ends the command at once.
+    """Inside the ``with`` block the first signal is noted, and a later one ends the command at once.
 
-    Called, it returns the noted signal's number, or 0: in the workers that are forked meanwhile too.
+    A call returns the number of the noted signal, or 0, also in workers that were forked inside the block.
     """
 
     def __init__(self) -> None:
@@ -38,19 +38,19 @@ class StopRequest:
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._handlers.items():
-            # The command is on its way out once it was asked: no further signal may disturb that.
+            # After a request the command is ending: no further signal may disturb it.
             signal.signal(number, signal.SIG_IGN if self() else handler)
 
     def _note(self, number: int, frame: object) -> None:
         self._noted[0] = self._noted[0] or number
         if os.getpid() != self._command:
-            return  # a worker, which a terminal's Ctrl-C reaches as well
+            return  # a worker: a terminal's Ctrl-C reaches it as well
         if monotonic() - self._since > INSIST_S:
             for taken in self._handlers:
                 signal.signal(taken, signal.SIG_IGN)
             raise Interrupted(number)
         if self._since == inf:
             self._since = monotonic()
-            if speaks():
-                with suppress(OSError):  # not print, which may be at work where the signal came
+            if prints_messages():
+                with suppress(OSError):  # not print: the signal may have interrupted one
                     os.write(2, b"\nStopping after this iteration; once more stops at once.\n")

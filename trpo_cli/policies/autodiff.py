@@ -1,4 +1,4 @@
-"""The Jacobian products J v and Jᵀ u of any network, by ``torch.func``: the network has to offer its output only."""
+"""The Jacobian products J v and Jᵀ u of any network, by ``torch.func``: only the network's output is needed."""
 
 from collections.abc import Callable
 

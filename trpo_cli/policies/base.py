@@ -23,7 +23,7 @@ Acting = Callable[[Array, NDArray[np.float32]], tuple[Array, Array]]  # obs, noi
 class Linearization:
     """A function of θ on one chunk of m inputs, and its Jacobian J at θ as two products.
 
-    Of a network P is the number of its outputs, of a policy that of the distribution's parameters.
+    P is the number of a network's outputs, or of a policy's distribution parameters.
     """
 
     params: Tensor  # [m, P]
@@ -95,7 +95,7 @@ class Policy(Protocol):
 
     @property
     def input_scale(self) -> str:
-        """``percentile`` if the input map is to be measured before the first iteration, ``fixed`` if it is as it is."""
+        """``percentile`` if the input map is measured before the first iteration, ``fixed`` if it is given."""
         ...
 
     @property
@@ -126,7 +126,7 @@ class PolicyConfig(Protocol):
     """What ``policy=`` names: hyperparameters that become a policy once the task is known."""
 
     def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> Policy:
-        """The policy for observations of this shape and this action space; ConfigError if it cannot be."""
+        """The policy for observations of this shape and this action space; ConfigError if there is none."""
         ...
 
 

@@ -1,6 +1,6 @@
 """The network that plays from pixels: convolutions, then fully connected layers (Figure 3, Appendix D).
 
-As in ``policies``, θ is one flat array that is passed in and J v and Jᵀ u are written out on saved activations. Pixels
+As in ``mlp.py``, θ is one flat array that is passed in, and J v and Jᵀ u are written out on saved activations. Pixels
 stay bytes until a layer reads them.
 """
 
@@ -48,8 +48,8 @@ class Pixels:
         return obs
 
     def tensor(self, obs: NDArray[np.generic]) -> Tensor:
-        """Observations as bytes ``[n, channels, rows, columns]``, from such or from references to single frames."""
-        if obs.dtype == object:  # joined as bytes, at a twentieth of what np.stack takes
+        """Observations as bytes ``[n, channels, rows, columns]``, from bytes or from references to single frames."""
+        if obs.dtype == object:  # joining bytes is twenty times as fast as np.stack
             obs = np.frombuffer(bytearray().join(obs.ravel().tolist()), np.uint8)
         pixels = torch.from_numpy(np.ascontiguousarray(obs, np.uint8))
         images = pixels.view(-1, *self.obs_shape)
@@ -71,7 +71,7 @@ class ConvNetwork:
     n_outputs: int
     nonlinearity: str
     input_centre: float  # brightness that is mapped to 0
-    input_half_range: float  # brightness from there to what is mapped to 1
+    input_half_range: float  # difference in brightness between what is mapped to 0 and to 1
     output_norm: float  # of each output column of the initial weights
     hidden_norm: float  # of each filter and of each hidden column
 
@@ -206,7 +206,7 @@ class Conv:
     output_norm: float  # norm of each output column of the initial weights
     hidden_norm: float  # norm of each filter and of each hidden column of the initial weights
     input_centre: float  # brightness that is mapped to 0
-    input_half_range: float  # brightness from there to what is mapped to 1
+    input_half_range: float  # difference in brightness between what is mapped to 0 and to 1
 
     def __post_init__(self) -> None:
         if not self.filters or any(n < 1 for n in (*self.filters, *self.hidden_sizes)):

@@ -1,20 +1,18 @@
-"""The kernels of the networks, at the speed of BLAS: nonlinearities, narrow matrices, buffers that are used again."""
+"""The kernels of the networks, at the speed of BLAS: nonlinearities, narrow matrices, reused buffers."""
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-Array = NDArray[Any]
+from trpo_cli.policies.distributions import Array
 
 NARROW = 16  # columns; BLAS is slow on matrices with fewer, unless they are stored by column
 CHUNK = 4096  # states linearised at a time: the activations of one chunk stay in the second-level cache
-ON_ACCELERATOR = 8192  # the same on a GPU: with fewer states it would wait for the next call
+ON_ACCELERATOR = 8192  # at least so many on a GPU: with fewer it would wait for the next call
 
 
 def tanh(z: Tensor) -> Tensor:
@@ -23,7 +21,7 @@ def tanh(z: Tensor) -> Tensor:
         return torch.tanh(z)
     try:
         return torch.from_numpy(np.tanh(z.numpy()))
-    except RuntimeError:  # inside torch.func, whose tensors NumPy cannot see into
+    except RuntimeError:  # inside torch.func, whose tensors NumPy cannot read
         return torch.tanh(z)
 
 
@@ -41,7 +39,7 @@ IN_NUMPY: dict[str, Callable[[Array], Array]] = {
 
 
 def at_a_time(size: int, device: torch.device) -> int:
-    """How many states to take at a time on ``device``; on a processor ``size``, which suits its cache."""
+    """How many states to take at a time on ``device``; on a CPU ``size``, which suits its cache."""
     return size if device.type == "cpu" else max(size, ON_ACCELERATOR)
 
 
@@ -62,9 +60,9 @@ def _buffer(slot: int, width: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 def scratch(slot: int, like: Tensor) -> Tensor:
-    """Memory for an intermediate result of ``like``'s shape, the same at every call for this ``slot``.
+    """Memory for an intermediate result of ``like``'s shape; the next call with this ``slot`` returns the same memory.
 
-    Fresh memory of this size comes from the kernel page by page, at a fifth of the cost of the whole product.
+    Fresh memory of this size comes from the kernel page by page, which costs a fifth of the time of a whole product.
     """
     rows, width = like.shape
     return _buffer(slot, width, like.dtype, like.device)[:rows] if rows <= CHUNK else torch.empty_like(like)

@@ -148,7 +148,7 @@ class Mlp:
         if not named and not (isinstance(self.input_scale, list) and all(_positive(x) for x in self.input_scale)):
             raise ConfigError(
                 f"policy.input_scale={self.input_scale} must be percentile, none, or a list of numbers > 0, "
-                "one an input"
+                "one per input"
             )
         if not self.input_clip > 0:
             raise ConfigError(f"policy.input_clip={self.input_clip} must be > 0 (.inf for no clip)")

@@ -1,4 +1,4 @@
-"""Any ``torch.nn.Module`` as a network: its layers may be of every type, and ``torch.func`` makes the products."""
+"""Any ``torch.nn.Module`` as a network: its layers may be of any type, and ``torch.func`` makes the products."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from trpo_cli.errors import ConfigError
 
 @dataclass(frozen=True)
 class ModuleNetwork:
-    """The network that a module is: θ ``[D]`` holds its parameters one after the other, in the module's order.
+    """A module as a network: θ ``[D]`` holds its parameters one after the other, in the module's order.
 
     Raises:
         ConfigError: the module has buffers, as batch normalisation does. A network is a pure function of θ and inputs.
@@ -24,7 +24,7 @@ class ModuleNetwork:
 
     def __post_init__(self) -> None:
         if names := [name for name, _ in self._module.named_buffers()]:
-            raise ConfigError(f"the module keeps {names[0]} beside its parameters; use layers that remember nothing")
+            raise ConfigError(f"the module has the buffer {names[0]}; use layers without buffers")
 
     @cached_property
     def _module(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The policy that every network becomes: inputs mapped, the network's output, the distribution's parameters."""
+"""A policy from any network: an input map, the network, and an action distribution."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from trpo_cli.policies.kernels import CHUNK
 
 
 class Inputs(Protocol):
-    """How observations become what the network takes in."""
+    """How observations become the network's inputs."""
 
     @property
     def input_map(self) -> InputMap: ...
@@ -90,7 +90,7 @@ class NetworkPolicy:
 
     @property
     def input_map(self) -> InputMap:
-        """That of the inputs."""
+        """The map of observations to inputs."""
         return self.inputs.input_map
 
     def with_input_map(self, input_map: InputMap) -> "NetworkPolicy":
@@ -98,7 +98,7 @@ class NetworkPolicy:
         return replace(self, inputs=self.inputs.with_map(input_map))
 
     def tensor(self, obs: NDArray[np.generic]) -> Tensor:
-        """Observations as the network takes them in."""
+        """Observations as the network's inputs."""
         return self.inputs.tensor(obs)
 
     def initial(self, rng: np.random.Generator) -> Tensor:
@@ -114,7 +114,7 @@ class NetworkPolicy:
         return theta[..., :n], theta[..., n:]
 
     def _complete(self, output: Tensor, free: Tensor) -> Tensor:
-        """Distribution parameters ``[m, P]``: the network's output with the distribution's own parameters beside it."""
+        """Distribution parameters ``[m, P]``: the network's output, then the distribution's own parameters."""
         return torch.cat([output, free.expand(len(output), -1)], -1) if self.dist.n_free else output
 
     def params(self, theta: Tensor, inputs: Tensor) -> Tensor:
@@ -151,8 +151,8 @@ class NetworkPolicy:
     def acting(self, theta: Tensor) -> Acting | None:
         """``params`` and ``dist.sample`` on raw observations ``[n, O]``, in NumPy, if network and distribution can.
 
-        After every simulator step torch's code has left the processor's caches: calling it takes five times as long as
-        all of this.
+        After a simulator step torch's code is no longer in the CPU's cache: one call then takes five times as long as
+        this whole function.
         """
         if not (isinstance(self.network, ActsInNumpy) and isinstance(self.dist, SamplesInNumpy)):
             return None

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.errors import ConfigError
+from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, flat
 
 SEARCHES = ("cem", "cma")  # they use no sampler
 
@@ -99,7 +100,7 @@ def find_runs(roots: Iterable[Path]) -> list[Run]:
     for root in roots:
         if not root.is_dir():
             raise ConfigError(f"{root} is not a directory; give run directories, or a directory above them")
-        paths = sorted(root.absolute().rglob("progress.jsonl"))
+        paths = sorted(root.absolute().rglob(PROGRESS))
         found |= {path: run for path in paths if (run := read_run(path.parent)) is not None}
         if not any(path in found for path in paths):
             raise ConfigError(
@@ -110,10 +111,10 @@ def find_runs(roots: Iterable[Path]) -> list[Run]:
 
 def read_run(directory: Path) -> Run | None:
     """Return the run in ``directory``, or None if it has no row yet. Raises ConfigError if a file cannot be read."""
-    rows = _read_rows(directory / "progress.jsonl")
+    rows = _read_rows(directory / PROGRESS)
     if not rows:
         return None
-    info = _read_description(directory / "run.json")
+    info = _read_description(directory / DESCRIPTION)
     options = info.get("options") or _options_of(directory)
     config_path = directory / ".hydra" / "config.yaml"
     try:
@@ -131,7 +132,7 @@ def read_run(directory: Path) -> Run | None:
         config={str(key): value for key, value in config.items()},
         info=info,
         rows=rows,
-        finished=(directory / "done.json").exists(),
+        finished=(directory / DONE).exists(),
     )
 
 
@@ -141,14 +142,6 @@ def _options_of(directory: Path) -> dict[str, str]:
     if layout is None:
         raise ConfigError(f"{directory} is not named <env>/<optimizer>-<sampler>/seed<seed>, as a run directory is")
     return {"optimizer": layout[1], "sampler": layout[2]}
-
-
-def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

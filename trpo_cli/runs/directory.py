@@ -12,11 +12,9 @@ from typing import Any
 
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, write_all
+from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, flat
 
 FORMAT = 2  # of run.json: goes up when its identity is written in another way
-PROGRESS = "progress.jsonl"
-DESCRIPTION = "run.json"
-DONE = "done.json"
 CONTINUED = "continued"  # the key of run.json that lists the changes of machine, code or command during the run
 
 
@@ -113,14 +111,6 @@ def continued_description(description: Mapping[str, Any], info: Mapping[str, Any
     if changed := {key: value for key, value in info.items() if current.get(key) != value}:
         entries.append({"iteration": iteration, **changed})
     return {**plain, CONTINUED: entries} if entries else plain
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return leaves
 
 
 def to_json(content: Mapping[str, Any], indent: int | None = None) -> bytes:

@@ -26,10 +26,7 @@ from trpo_cli.runs.checkpoint import (
     write_atomically,
 )
 from trpo_cli.runs.directory import (
-    DESCRIPTION,
-    DONE,
     FORMAT,
-    PROGRESS,
     continued_description,
     describe_differences,
     disk_errors,
@@ -38,6 +35,7 @@ from trpo_cli.runs.directory import (
     take_lock,
     to_json,
 )
+from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, last_row
 
 if TYPE_CHECKING:
     from trpo_cli.runs.tensorboard import TensorBoardMirror
@@ -219,8 +217,7 @@ class RunLog:
     def last_row(self) -> dict[str, Any] | None:
         """The last row written, or None if there is none."""
         with disk_errors(self.directory):
-            rows = (self.directory / PROGRESS).read_bytes().splitlines()
-        return json.loads(rows[-1]) if rows else None
+            return last_row(self.directory)
 
     def close(self) -> None:
         """Close the files and release the lock. It is safe to call this twice."""

@@ -1,11 +1,12 @@
 """What the results of a run depend on besides its configuration, for ``run.json``."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from trpo_cli.parallel.processes import available_cores
 
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "ale-py", "cma", "trpo_cli")
 
@@ -23,7 +24,7 @@ def run_info() -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "platform": platform.platform(),
     }
 

@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from trpo_cli.runs.directory import flat
+from trpo_cli.runs.files import flat
 
 GROUPS = ("env", "policy", "sampler", "optimizer", "critic")  # of the configuration, whose settings are hyperparameters
 # TensorBoard sorts scalars by name. These copies come first, on the page that opens and in the HPARAMS table.

@@ -15,7 +15,7 @@ from trpo_cli.samplers.episodes import Stats
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.sims.base import Simulator, Task
 
-ROUNDING = 1e-20  # a variance below this fraction of the mean square is rounding, and no reason to prefer an action
+ROUNDING = 1e-20  # a variance below this fraction of the mean square is rounding error
 
 
 class ValueFunction(Protocol):
@@ -55,10 +55,9 @@ class Sampler(Protocol):
     ) -> tuple[Batch, Stats]:
         """The batch of ``theta`` ``[D]`` and its statistics.
 
+        hint: the expected length of an episode in steps, NaN if unknown. It decides how many steps beyond a budget are
+        simulated and dropped. The batch is the same for every hint.
         value: the critic as it is before this iteration; the batch then has targets for it. None: no critic.
-
-        hint: steps of an episode, as far as they are known before. It decides how much is simulated beyond a budget of
-        steps and dropped. The batch is the same for every hint.
         """
         ...
 

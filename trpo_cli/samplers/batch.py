@@ -54,11 +54,11 @@ class Batch:
             self.estimator,
             self.n_states,
             None if self.targets is None else self.targets[s],
-            self.paths and Paths(self.paths.episode[s], self.paths.returns),
+            None if self.paths is None else Paths(self.paths.episode[s], self.paths.returns),
         )
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch with its tensors on ``device``; observations follow a chunk at a time."""
+        """The batch with its tensors on ``device``; observations are moved chunk by chunk."""
         tensors = {name: getattr(self, name).to(device) for name in ("old", "actions", "advantages", "log_q")}
         return replace(self, **tensors)
 

@@ -15,15 +15,15 @@ from trpo_cli.samplers.rollout import Keep, PolicyActor, Rollout, first_lanes, j
 from trpo_cli.sims.base import Task
 
 RETURNS = "collect/episode_returns"  # of every episode, which TensorBoard shows as a histogram
-LONG_EPISODE = 1000  # steps: an episode's length is first guessed as at most max(1000, budget / 16) steps
-SURPLUS = 1.05  # start 5% more episodes than should do: a second wave of a few takes as long as a full one
+LONG_EPISODE = 1000  # steps: the first guess of an episode's length is at most max(1000, budget / 16)
+SURPLUS = 1.05  # start 5% more episodes than should be needed: a second wave of a few takes as long as a full one
 
-Stats = dict[str, Any]  # numbers, and tuples of them: a distribution
+Stats = dict[str, Any]  # numbers; a tuple of numbers is shown as a histogram
 
 
 @dataclass(frozen=True)
 class Purposes:
-    """What the random numbers of an episode are drawn for: episodes of one purpose never repeat those of another."""
+    """What an episode's random numbers are drawn for. Different purposes never share random numbers."""
 
     start: str = "initial_state"
     noise: str = "policy_noise"
@@ -39,7 +39,7 @@ def run_episodes(
 ) -> Rollout:
     """Whole episodes, one per lane number, from the simulator's own initial states."""
     sim, parts = task.sim, []
-    for start in range(lanes.start, max(lanes.stop, lanes.start + 1), sim.max_lanes):  # once if there is no lane
+    for start in range(lanes.start, max(lanes.stop, lanes.start + 1), sim.max_lanes):  # one pass if there is no lane
         some = range(start, min(start + sim.max_lanes, lanes.stop))
         states = sim.reset(draw.generators(purposes.start, some))
         noise = policy_noise(actor.policy.dist, draw, purposes.noise, some, task.step_limit)
@@ -66,13 +66,13 @@ def run_budget(
 ) -> tuple[Rollout, int]:
     """This worker's share of the episodes of a budget, and the steps of all episodes that were simulated and dropped.
 
-    hint: steps of an episode, as far as they are known before. It decides how many episodes are simulated and dropped.
-    The episodes that are kept are the same for every hint and every number of workers.
+    hint: the expected length of an episode in steps, NaN if unknown. It decides how many episodes are simulated and
+    dropped. The episodes that are kept are the same for every hint and every number of workers.
     """
     waves: list[Rollout] = []
     n_lanes = steps = dropped = 0
     while steps < budget.steps:
-        # As many lanes as the mean length so far says are missing.
+        # Start as many lanes as the mean length so far says are still needed.
         mean_length = steps / n_lanes if n_lanes else hint
         if isnan(mean_length):
             wave = ceil(budget.steps / min(task.step_limit, max(LONG_EPISODE, budget.steps // 16)))

@@ -1,4 +1,4 @@
-"""Where a policy's inputs lie: percentiles of what a fresh policy sees (authors' code)."""
+"""The range of a policy's inputs: percentiles of what a fresh policy sees (authors' code)."""
 
 import numpy as np
 

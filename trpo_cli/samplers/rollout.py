@@ -1,7 +1,7 @@
 """The only sampling loop: lanes that run until they end or the noise runs out (Section 5).
 
-One lane is one episode, or one branch of a vine. Finished lanes leave the batch, so no step is simulated in vain and
-no mask enters a recursion. What the lanes saw is stored packed, one row per decision, in the order of simulation.
+One lane is one episode, or one branch of a vine. Finished lanes leave the batch, so no step is wasted and no sum needs
+a mask. What the lanes saw is stored packed, one row per decision, in the order of simulation.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def rollout(
 
     states: ``[n, S]``, the start of each lane. noise: ``[T, n, Z]``, one row per step and lane; T is the step limit.
     lanes: numbers of the lanes among those of all workers; from 0 on unless given.
-    keep: what is stored per decision: all but the state; the simulator's state too; or nothing.
+    keep: what is stored per decision. decisions: all but the simulator's state; states: that too; rewards: nothing.
     first_actions: ``[n, A]``, taken at the first step instead of the policy's own.
     """
     n_steps, n = noise.shape[:2]
@@ -117,7 +117,7 @@ def rollout(
     t = 0
     while t < n_steps and len(running):
         if t == 0 and first_actions is not None and keep == "rewards":
-            params, actions = None, first_actions  # nobody asks what the policy would have done
+            params, actions = None, first_actions  # the policy's own actions are not needed
         else:
             params, actions = act(obs, numbers[running], noise[t] if len(running) == n else noise[t, running])
             actions = first_actions if t == 0 and first_actions is not None else actions
@@ -150,8 +150,8 @@ def _require_finite(rewards: NDArray[np.float64]) -> None:
     """RunError for a reward that cannot be added up."""
     if not np.abs(rewards).max(initial=0) < LARGEST_REWARD:  # false for NaN
         raise RunError(
-            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be trained "
-            "on"
+            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be used for "
+            "training"
         )
 
 
@@ -160,7 +160,8 @@ def _observe(sim: Simulator, states: NDArray[np.generic]) -> NDArray[np.generic]
     obs = sim.observe(states)
     if obs.dtype.kind == "f" and not np.isfinite(obs).all():
         raise RunError(
-            "the simulator returned an observation that contains NaN or inf; the environment cannot be trained on"
+            "the simulator returned an observation that contains NaN or inf; the environment cannot be used for "
+            "training"
         )
     return obs
 

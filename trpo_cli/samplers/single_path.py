@@ -26,8 +26,8 @@ class SinglePath:
     """Section 5.1: whole episodes, Monte-Carlo returns; numbers and sources in ``conf/sampler/single.yaml``."""
 
     gamma: float  # discount
-    n_paths: int  # episodes a batch
-    steps_per_iteration: int | None  # where set: episodes until their steps reach it, and n_paths is not used
+    n_paths: int  # episodes per batch
+    steps_per_iteration: int | None  # if set: episodes until their steps reach it, and n_paths is not used
     baseline: str  # time: mean return of each time step is subtracted; none
     standardise: bool  # divide the advantages by their standard deviation over the batch
 

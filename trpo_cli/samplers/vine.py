@@ -24,14 +24,14 @@ class Vine:
     """Section 5.2: branches from stored states under common random numbers; numbers in ``conf/sampler/vine.yaml``."""
 
     gamma: float  # discount
-    n_trunks: int  # trunk episodes a batch
-    trunk_steps: int | None  # where set: trunk episodes until their steps reach it, and n_trunks is not used
+    n_trunks: int  # trunk episodes per batch
+    trunk_steps: int | None  # if set: trunk episodes until their steps reach it, and n_trunks is not used
     n_states: int  # size of the rollout set, drawn uniformly from all visited states
-    steps_per_iteration: int | None  # where set: branches until all steps reach it, and n_states is not used
-    n_actions: int  # K: actions tried at each
+    steps_per_iteration: int | None  # if set: branches until all steps reach it, and n_states is not used
+    n_actions: int  # K: actions tried at each state
     branch_length: int  # environment steps of a branch, its first action included
     proposal: str  # what the actions are drawn from: policy (π_old) or uniform
-    estimator: str  # self_normalised, importance, all_actions; auto: all_actions where K covers the action set
+    estimator: str  # self_normalised, importance, all_actions; auto: all_actions if K covers the action set
     common_random_numbers: bool  # the branches of a state share their noise
     standardise: bool  # divide by the mean over states of the std over the state's Q-values
 
@@ -42,9 +42,7 @@ class Vine:
         for name, other in (("trunk_steps", "n_trunks"), ("steps_per_iteration", "n_states")):
             steps = getattr(self, name)
             require(steps is None or steps >= 1, name, steps, f"at least 1, or null to use {other}")
-        require(
-            self.n_actions >= 2, "n_actions", self.n_actions, "at least 2: one action has nothing to be better than"
-        )
+        require(self.n_actions >= 2, "n_actions", self.n_actions, "at least 2: one action has none to compare with")
         require(self.proposal in ("policy", "uniform"), "proposal", self.proposal, "policy or uniform")
         known = ("auto", "self_normalised", "importance", "all_actions")
         require(self.estimator in known, "estimator", self.estimator, "one of " + ", ".join(known))
@@ -128,13 +126,13 @@ class Vine:
     def trunks(
         self, task: Task, actor: PolicyActor, draw: Draw, group: Group, hint: float = nan
     ) -> tuple[Rollout, int]:
-        """This worker's share of the trunk episodes with their states, and the steps that all simulated and dropped."""
+        """This worker's trunk episodes with their states, and the steps that all workers simulated and dropped."""
         if self.trunk_steps is None:
             return run_episodes(task, actor, draw, group.share(self.n_trunks), keep="states"), 0
         return run_budget(task, actor, draw, Budget(self.trunk_steps), group, hint, keep="states")
 
     def _n_states(self, trunk_steps: int) -> int:
-        """Size of the rollout set: as configured, or what the steps left by the trunks pay for."""
+        """Size of the rollout set: as configured, or as many states as the steps left by the trunks pay for."""
         if self.steps_per_iteration is None:
             return self.n_states
         left = self.steps_per_iteration - trunk_steps

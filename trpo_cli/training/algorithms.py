@@ -1,4 +1,4 @@
-"""One point of a learning curve to the next: an update from a batch, or a generation of a search."""
+"""One iteration: an update from a batch, or a generation of a search."""
 
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -19,11 +19,11 @@ from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
 from trpo_cli.training.state import TrainingState
 
-Row = dict[str, Any]  # numbers, strings, and tuples of numbers: a distribution
+Row = dict[str, Any]  # numbers and strings; a tuple of numbers is shown as a histogram
 
 
 class Algorithm(Protocol):
-    """What the loop repeats. The state is a value, the same in every worker; counters are the loop's."""
+    """What the loop repeats. The state is a value, the same in every worker; the loop keeps the counters."""
 
     def initial(self) -> TrainingState: ...
     def iterate(self, state: TrainingState, group: Group) -> tuple[TrainingState, Row]: ...
@@ -41,7 +41,7 @@ class PolicyUpdate:
     critic: Critic | None = None
 
     def initial(self) -> TrainingState:
-        """The policy's fresh parameters behind its input map, measured if that is asked for, and a fresh critic."""
+        """The policy's fresh parameters and its input map, which is measured first if it asks for it; a fresh critic."""
         state = initial_state(self.task, self.policy, self.seed)
         if self.critic is None:
             return state
@@ -53,7 +53,7 @@ class PolicyUpdate:
         value = None
         if self.critic is not None and state.critic is not None:
             value = Value(self.critic, state.critic, policy)
-        # Simulators run on the processor, and small batches of lanes are decided faster there than sent elsewhere.
+        # Sampling stays on the CPU: the simulators run there, and small batches are not worth sending to a GPU.
         theta = state.theta.cpu()
         batch, stats = self.sampler(self.task, policy, theta, draw, group, state.episode_length, value)
         collected = perf_counter()
@@ -101,7 +101,7 @@ class PopulationSearch:
         return self._with(state, search), {**stats, **found, **times}
 
     def _with(self, state: TrainingState, search: Arrays) -> TrainingState:
-        """The state with the search's arrays, and the policy that it would hand out as ``theta``."""
+        """The state with the search's arrays, and with their centre as ``theta``."""
         return replace(state, theta=torch.as_tensor(self.search.mean(search)).to(state.theta), search=search)
 
 

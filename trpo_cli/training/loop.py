@@ -1,4 +1,4 @@
-"""The loop: iterate, log, checkpoint, until the iterations are done or somebody asks to stop."""
+"""The loop: iterate, log, checkpoint, until the iterations are done or a stop is asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,9 +38,9 @@ def train(
     recorder: Recorder | None,
     stop: Callable[[], bool],
 ) -> TrainingState:
-    """Iterate from ``state`` until the schedule is done or any worker's ``stop()`` is true; returns where it ended.
+    """Iterate from ``state`` until the schedule is done or any worker's ``stop()`` is true; returns the last state.
 
-    recorder: the leader's; None in the other workers. However the loop ends in order, the last state is saved.
+    recorder: the leader's; None in the other workers. The last state is saved unless an error ends the loop.
     """
     saved = state.iteration
     while not schedule.is_done(state.iteration, state.sim_steps_total) and not group.maximum(stop()):

@@ -1,4 +1,4 @@
-"""One run, in this worker: open the run directory, train, say how it went."""
+"""One run, in this worker: open the run directory, train, print the result."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import torch
 from trpo_cli.critics.base import Critic
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Optimizer, Search
-from trpo_cli.parallel.devices import exact_convolutions, model, of_worker
+from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display
@@ -31,16 +31,16 @@ class Plan:
     """Everything a run needs, checked; the same in every worker."""
 
     directory: Path
-    command: str  # that composes this configuration
+    command: str  # the one that composes this configuration
     config: dict[str, Any]
-    identity: dict[str, Any]  # what decides the rows of the run; another one's directory is refused
-    options: dict[str, str]  # the one chosen for each group
+    identity: dict[str, Any]  # what decides the rows of the run; a directory with another identity is refused
+    options: dict[str, str]  # the option chosen for each group
     task: Task
     policy: Policy
     sampler: Sampler
     optimizer: Optimizer | Search
     critic: Critic | None
-    device: str  # that updates are computed on
+    device: str  # where updates are computed
     seed: int
     schedule: Schedule
 
@@ -56,10 +56,10 @@ class Plan:
 class Refused:
     """What the leader tells the other workers instead of a state to start from."""
 
-    status: int  # to end with
+    status: int  # the exit status
 
 
-Asked = Callable[[], int]  # the number of the signal that asked for a stop, 0 while there is none
+Asked = Callable[[], int]  # the number of the signal that asked for a stop, or 0
 
 
 def execute(plan: Plan, group: Group, asked: Asked) -> int:
@@ -68,7 +68,7 @@ def execute(plan: Plan, group: Group, asked: Asked) -> int:
     0: finished. 128 + n: stopped in order by signal n, the last state saved. Anything else: refused by the leader.
     """
     torch.set_num_threads(1)
-    exact_convolutions()
+    make_convolutions_exact()
     if group.leads:
         with _telling_refusals(group):
             log = _open(plan, group)
@@ -100,7 +100,7 @@ def _open(plan: Plan, group: Group) -> RunLog:
         "command": plan.command,
         "options": plan.options,
         "workers": group.size,
-        "device": model(plan.device),
+        "device": model_name(plan.device),
         "n_parameters": plan.policy.n_parameters,
         "obs_dim": int(np.prod(sim.obs_shape)),
         "state_dim": sim.n_state,
@@ -110,7 +110,7 @@ def _open(plan: Plan, group: Group) -> RunLog:
 
 
 def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
-    """The leader's part of a run: find where it stands, train on, and say how it went."""
+    """The leader's part of a run: load the last state, go on training, and print the result."""
     iterations = plan.schedule.iterations
     with _telling_refusals(group):
         done = log.finished
@@ -153,12 +153,12 @@ def _title(plan: Plan, group: Group) -> str:
 
 
 def _train(plan: Plan, state: TrainingState, group: Group, recorder: "_Recorder | None", asked: Asked) -> TrainingState:
-    device = of_worker(plan.device, group.local_rank)
+    device = worker_device(plan.device, group.local_rank)
     return train(plan.algorithm, state.to(device), plan.schedule, group, recorder, lambda: asked() != 0)
 
 
 class _Recorder:
-    """Rows to the run directory and the display, states to the run directory as checkpoints."""
+    """Writes rows to the run directory and the display, and states to the run directory as checkpoints."""
 
     def __init__(self, log: RunLog, display: Display) -> None:
         self.score = log.last_row["collect/score"] if log.last_row else float("nan")

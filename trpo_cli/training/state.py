@@ -1,4 +1,4 @@
-"""Where a run stands between two iterations: one value, which a checkpoint is."""
+"""The state of a run between two iterations: one value, which a checkpoint holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from trpo_cli.policies.base import InputMap
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that one iteration hands to the next. Nobody else knows the keys under which it is saved."""
+    """All that one iteration passes to the next. Only this class knows the keys under which it is saved."""
 
-    theta: Tensor  # [D] the policy's parameters; of a search, what it would hand out
+    theta: Tensor  # [D] the policy's parameters; for a search, its centre
     input_map: InputMap  # the policy's
-    search: Arrays | None = None  # of a derivative-free search
+    search: Arrays | None = None  # arrays of a derivative-free search
     episode_length: float = nan  # steps of the last batch's mean episode; NaN before the first
-    iteration: int = 0  # the next one
+    iteration: int = 0  # number of the next iteration
     sim_steps_total: int = 0  # environment steps simulated so far
     time_s: float = 0.0  # seconds spent iterating so far
     critic: CriticState | None = None  # of the value function
