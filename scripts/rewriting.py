@@ -127,8 +127,17 @@ def rewrite_checkpoint(path: Path, clip: float) -> None:
 
 
 def new_words(command: str) -> list[str]:
-    """The overrides of a command of format 1 under the names of today."""
-    return [_new_word(word) for word in shlex.split(command)[1:]]
+    """The overrides of a command of format 1 under the names of today.
+
+    Format 1 joined the overrides by spaces without quotes: a piece that gives no key a value belongs to the one before.
+    """
+    words: list[str] = []
+    for piece in command.split()[1:]:
+        if words and not re.match(r"[~+]*[\w./@]+=", piece):
+            words[-1] += f" {piece}"
+        else:
+            words.append(piece)
+    return [_new_word(word) for word in words]
 
 
 def _new_word(word: str) -> str:

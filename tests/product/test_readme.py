@@ -19,7 +19,7 @@ def section(title: str) -> str:
     return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("words", [*(f"optimizer={method}" for method in METHODS), "sampler=vine"])
+@pytest.mark.parametrize("words", [*(f"optimizer={method}" for method in METHODS), "sampler=vine", "critic=mlp"])
 def test_every_column_of_a_real_row_is_explained(words: str, tmp_path: Path):
     small = ("iterations=1", "step_limit=20", "path_scale=0.05", f"outputs={tmp_path}")
     row = json.loads((executed(planned(words, *small)) / "progress.jsonl").read_text())

@@ -105,3 +105,16 @@ def test_a_run_that_no_command_describes_any_more_is_left_as_it_is(tmp_path: Pat
 )
 def test_words_have_the_names_of_today(old: str, new: str):
     assert new_words(f"trpo-train {old}") == [new]
+
+
+def test_a_value_with_spaces_which_format_1_recorded_without_quotes_stays_one_word():
+    command = (
+        "trpo-train env=gymnasium env.id=Pendulum-v1 env.kwargs={g: 9.81} name=a b +policy={hidden_sizes: [4], x: 1}"
+    )
+    assert new_words(command) == [
+        "env=gymnasium",
+        "env.id=Pendulum-v1",
+        "env.kwargs={g: 9.81}",
+        "name=a b",
+        "+policy={hidden_sizes: [4], x: 1}",
+    ]

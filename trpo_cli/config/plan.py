@@ -9,12 +9,15 @@ import numpy as np
 from omegaconf import DictConfig
 
 from trpo_cli.config.build import build
+from trpo_cli.config.members import require_members
 from trpo_cli.config.scale import scale_numbers
 from trpo_cli.config.schema import GROUPS, plain_values, require_known_root
 from trpo_cli.config.unused import require_used, unused_fields
 from trpo_cli.errors import ConfigError
-from trpo_cli.optimizers.base import Search
+from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import require_usable
+from trpo_cli.policies.base import Policy, PolicyConfig
+from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
@@ -29,14 +32,20 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     """
     require_known_root(cfg)
     sim = build(cfg.env, "env")
+    require_members(sim, Simulator, "env: a simulator")
     step_limit = _step_limit(cfg, sim)
     config = plain_values(cfg)
     _require_root_values(config)
     network = build(cfg.policy, "policy")
     sampler, numbers = scale_numbers(build(cfg.sampler, "sampler"), config["path_scale"])
     optimizer, more_numbers = scale_numbers(build(cfg.optimizer, "optimizer"), config["path_scale"])
+    require_members(network, PolicyConfig, "policy: its settings")
+    require_members(sampler, Sampler, "sampler: it")
+    searches = isinstance(optimizer, Search) or not callable(optimizer)
+    require_members(
+        optimizer, Search if searches else Optimizer, f"optimizer: {'a search' if searches else 'an update'}"
+    )
     sampler.check(sim)
-    searches = isinstance(optimizer, Search)
     needing = f"optimizer={choices['optimizer']}" if searches else optimizer.needs_whole_paths
     if needing and not sampler.whole_paths:
         raise ConfigError(
@@ -45,6 +54,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     policy = network.build(sim.obs_shape, sim.action_space)
     critic = build(cfg.critic, "critic") if cfg.critic else None
     parts = {"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]}
+    require_members(policy, Policy, "policy: it")
     reasons = unused_fields(parts | {"critic": [critic]})
     if searches and critic is not None:
         raise ConfigError(f"optimizer={choices['optimizer']} needs no value function; leave out critic=")

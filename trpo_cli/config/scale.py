@@ -19,6 +19,7 @@ def scale_numbers(component: Any, scale: float) -> tuple[Any, dict[str, int]]:
     scalable = [field.name for field in fields(component) if field.name in LEAST]
     numbers = {name: value for name in scalable if (value := getattr(component, name)) is not None}
     if scale != 1:
-        numbers = {name: max(round(value * scale), LEAST[name]) for name, value in numbers.items()}
+        least = {name: min(value, LEAST[name]) for name, value in numbers.items()}  # never above what is configured
+        numbers = {name: max(round(value * scale), least[name]) for name, value in numbers.items()}
         component = replace(component, **numbers)
     return component, numbers

@@ -25,5 +25,7 @@ def linearize(output: Callable[[Tensor, Tensor], Tensor], theta: Tensor, inputs:
 
 def output_by_row(output: Callable[[Tensor, Tensor], Tensor], theta: Tensor, inputs: Tensor) -> Tensor:
     """θ ``[Q, D]`` on inputs ``[Q, …]`` -> ``[Q, P]``: row q of θ on row q of the inputs."""
+    if not len(theta):
+        return output(theta.new_zeros(theta.shape[1]), inputs)
     one = torch.func.vmap(lambda parameters, x: output(parameters, x[None])[0])
     return one(theta, inputs)

@@ -17,7 +17,7 @@ from trpo_cli.reports.tables import markdown, number, write_csv
 
 RESAMPLES = 2000
 # Settings of the machine and of the bookkeeping, which do not make two runs different; the scale is in the numbers.
-IGNORED = {"seed", "workers", "device", "path_scale"}
+IGNORED = {"seed", "workers", "device", "path_scale", "iterations", "total_steps", "checkpoint_every", "outputs"}
 
 
 def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:

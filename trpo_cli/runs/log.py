@@ -84,9 +84,7 @@ class RunLog:
                 # Another command may have started a run here before this one had the lock.
                 earlier = require_same_run(directory, identity)
                 if earlier is None:
-                    (directory / ".hydra").mkdir(exist_ok=True)
-                    yaml = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
-                    write_atomically(directory / ".hydra" / "config.yaml", yaml.encode())
+                    log._write_config()
                     description = {"format": FORMAT, **info, "identity": identity}
                     write_atomically(directory / DESCRIPTION, to_json(description, indent=2))
                 else:
@@ -96,6 +94,12 @@ class RunLog:
             log.close()
             raise
         return log
+
+    def _write_config(self) -> None:
+        """Write the configuration of the present command."""
+        (self.directory / ".hydra").mkdir(exist_ok=True)
+        yaml = OmegaConf.to_yaml(OmegaConf.create(dict(self._config)))
+        write_atomically(self.directory / ".hydra" / "config.yaml", yaml.encode())
 
     def resume(self) -> dict[str, Any] | None:
         """Return the state to continue from, or None if the run starts at iteration 0. Cut the rows back to that state.
@@ -113,7 +117,11 @@ class RunLog:
             if name == PREVIOUS:
                 # The next save makes the checkpoint the predecessor. That must not be the damaged one.
                 os.replace(self.directory / PREVIOUS, self.directory / CHECKPOINT)
+            if state is None and (n_rows := len((self.directory / PROGRESS).read_bytes().splitlines())):
+                self.messages.append(f"There is no checkpoint: {n_rows} iterations are computed again from the start.")
             os.ftruncate(self._progress, end)
+            (self.directory / DONE).unlink(missing_ok=True)  # it goes on
+            self._write_config()  # which may ask for more iterations than before
             self._n_rows = 0 if state is None else state["iteration"]
             self._record_changes(self._n_rows)
         if problems:

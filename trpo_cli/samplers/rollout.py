@@ -137,9 +137,10 @@ def rollout(
     lengths[running] = t
     final_obs[running] = obs
     _require_finite(rewards[:t])
-    if not decisions:  # no lane, or nothing to keep: empty columns of the right widths
+    if not decisions:  # no lane, or nothing to keep: empty columns, of the right widths if somebody may read them
         nothing, empty = obs[:0], np.zeros(0, np.intp)
-        decisions.append((nothing, *act(nothing, empty, noise[0, :0]), states[:0], empty, empty))
+        params, actions = (nothing, nothing) if keep == "rewards" else act(nothing, empty, noise[0, :0])
+        decisions.append((nothing, params, actions, states[:0], empty, empty))
     packed = {name: np.concatenate(column) for name, column in zip(PACKED, zip(*decisions, strict=True), strict=True)}
     by_lane = (numbers, lengths, terminated, ~terminated, final_obs)
     columns: dict[str, Any] = packed | dict(zip(BY_LANE, by_lane, strict=True))

@@ -41,7 +41,7 @@ class PolicyUpdate:
     critic: Critic | None = None
 
     def initial(self) -> TrainingState:
-        """The policy's fresh parameters and its input map, which is measured first if it asks for it; a fresh critic."""
+        """Fresh parameters of policy and critic, and the policy's input map, measured first if it asks for it."""
         state = initial_state(self.task, self.policy, self.seed)
         if self.critic is None:
             return state

@@ -39,10 +39,10 @@ class Plan:
     policy: Policy
     sampler: Sampler
     optimizer: Optimizer | Search
-    critic: Critic | None
     device: str  # where updates are computed
     seed: int
     schedule: Schedule
+    critic: Critic | None = None
 
     @property
     def algorithm(self) -> Algorithm:
