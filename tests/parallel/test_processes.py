@@ -62,7 +62,7 @@ def test_statistics_do_not_depend_on_the_number_of_workers(n: int, whole: Callab
 def test_another_number_of_workers_resumes_and_says_so(tmp_path: Path, whole: Callable[[int], list[dict[str, Any]]]):
     finished(tmp_path, "workers=1", "iterations=2")
     command = finished(tmp_path, "workers=3")
-    assert "workers was 1, is 3" in command.output() and "resuming after iteration 1" in command.output()
+    assert "workers was 1 and is now 3" in command.output() and "resuming after iteration 1" in command.output()
     require_equal_to_rounding(whole(1), results(tmp_path / RUN))
 
 
