@@ -13,6 +13,7 @@ from trpo_cli.optimizers.base import Arrays, Updated
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Acting, InputMap, Linearization, Policy
 from trpo_cli.policies.distributions import Distribution, distribution_for
+from trpo_cli.samplers.base import ValueFunction
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, rollout
@@ -161,7 +162,14 @@ class FirstChoices:
         """Every simulator will do."""
 
     def __call__(
-        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, hint: float = nan
+        self,
+        task: Task,
+        policy: Policy,
+        theta: Tensor,
+        draw: Draw,
+        group: Group,
+        hint: float = nan,
+        value: ValueFunction | None = None,
     ) -> tuple[Batch, dict[str, Any]]:
         lanes = group.share(12)
         noise = [policy.dist.draw_noise(rng, (task.step_limit,)) for rng in draw.generators("policy_noise", lanes)]

@@ -11,6 +11,7 @@ from trpo_cli.parallel.group import Group
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.returns import discounted_sums, generalised_advantages
 from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.samplers.vine import Branches
 from trpo_cli.sims.base import Task
 
 GAMMA, LAM = 0.9, 0.8
@@ -94,7 +95,6 @@ def test_a_branch_that_terminated_is_worth_its_rewards_alone():
     sampler = vine(gamma=GAMMA, branch_length=200, n_states=6)
     states = np.full((2, 1), 3.0)  # the place before the last
     actions = torch.full((2, 3, 1), 2)  # right: into the last place, which ends the episode
-    from trpo_cli.samplers.vine import Branches
 
     branches = Branches(sim, PolicyActor(policy, theta), Constant(1e6, LAM))
     q_values, _ = sampler.q_values(branches, states, actions, Draw(0), range(2))

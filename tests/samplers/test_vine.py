@@ -29,6 +29,7 @@ from trpo_cli.errors import ConfigError
 from trpo_cli.samplers.episodes import policy_noise, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.samplers.vine import Branches
 from trpo_cli.sims.base import Task
 
 EVERY_CHOICE = torch.arange(3)[:, None]
@@ -37,7 +38,8 @@ EVERY_CHOICE = torch.arange(3)[:, None]
 def chain_q(places: Array, choices: torch.Tensor, theta: torch.Tensor = CHAIN_THETA, horizon: int = 5) -> Array:
     sampler = vine(branch_length=horizon, standardise=False)
     actions = choices.expand(len(places), -1, -1)
-    q, _ = sampler.q_values(CHAIN, PolicyActor(CHAIN_POLICY, theta), places, actions, Draw(0), range(len(places)))
+    branches = Branches(CHAIN, PolicyActor(CHAIN_POLICY, theta), None)
+    q, _ = sampler.q_values(branches, places, actions, Draw(0), range(len(places)))
     return q
 
 
@@ -88,7 +90,7 @@ def echo_branches(m: int, common: bool, k: int = 4) -> tuple[Array, Array]:
     states = np.column_stack([np.full(m, 10.0), np.linspace(0, 1, m)])
     sampler = vine(branch_length=6, common_random_numbers=common, n_actions=k)
     first = torch.from_numpy(np.random.default_rng(0).standard_normal((m, k, 1)))
-    q, n_steps = sampler.q_values(ECHO, ECHO_ACTOR, states, first, Draw(3, 2), range(20, 20 + m))
+    q, n_steps = sampler.q_values(Branches(ECHO, ECHO_ACTOR, None), states, first, Draw(3, 2), range(20, 20 + m))
     assert n_steps == m * k * 6
     return q - (1 + 2 * first[..., 0].numpy()), states
 
@@ -114,7 +116,7 @@ def test_common_random_numbers_cut_the_variance_of_advantage_differences_fivefol
     variances, means = [], []
     for common in (True, False):
         sampler = vine(branch_length=10, common_random_numbers=common, n_actions=2)
-        q, _ = sampler.q_values(POINT, POINT_ACTOR, states, pushes, Draw(0), range(m))
+        q, _ = sampler.q_values(Branches(POINT, POINT_ACTOR, None), states, pushes, Draw(0), range(m))
         difference = q[:, 0] - q[:, 1]
         variances.append(difference.var())
         means.append(difference.mean())
@@ -188,7 +190,7 @@ def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():
     states, mine = sampler.rollout_set(trunks, Draw(6, 1), WORLD)
     np.testing.assert_array_equal(batch.obs, ECHO.observe(states))
     torch.testing.assert_close(batch.old, ECHO_POLICY.params(ECHO_THETA, ECHO_POLICY.tensor(batch.obs)))
-    q, n_steps = sampler.q_values(ECHO, ECHO_ACTOR, states, batch.actions, Draw(6, 1), mine)
+    q, n_steps = sampler.q_values(Branches(ECHO, ECHO_ACTOR, None), states, batch.actions, Draw(6, 1), mine)
     np.testing.assert_allclose(batch.advantages, q - q.mean(1, keepdims=True))
     assert batch.n_states == found["collect/n_states"] == 12
     assert found["collect/sim_steps"] == trunks.n_steps + n_steps == sum(sim.calls)

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, flat
 
+PROGRESS, DESCRIPTION, DONE = "progress.jsonl", "run.json", "done.json"  # files of a run directory
 SEARCHES = ("cem", "cma")  # they use no sampler
 
 
@@ -142,6 +142,14 @@ def _options_of(directory: Path) -> dict[str, str]:
     if layout is None:
         raise ConfigError(f"{directory} is not named <env>/<optimizer>-<sampler>/seed<seed>, as a run directory is")
     return {"optimizer": layout[1], "sampler": layout[2]}
+
+
+def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -35,8 +35,8 @@ class Batch:
     log_q: Tensor  # [M, K] log-probability of each action under the distribution it was drawn from
     estimator: str  # a key of ESTIMATORS
     n_states: int  # M summed over the workers
-    targets: NDArray[np.float64] | None = None  # [M] of the value function; None if there is none
     paths: Paths | None = None  # None for a vine, whose states come from many episodes
+    targets: NDArray[np.float64] | None = None  # [M] of the value function; None if there is none
 
     def chunks(self, size: int) -> Iterator["Batch"]:
         """The batch in pieces of at most ``size`` states; a GPU takes more at a time."""
@@ -53,8 +53,8 @@ class Batch:
             self.log_q[s],
             self.estimator,
             self.n_states,
-            None if self.targets is None else self.targets[s],
             None if self.paths is None else Paths(self.paths.episode[s], self.paths.returns),
+            None if self.targets is None else self.targets[s],
         )
 
     def to(self, device: torch.device) -> "Batch":
