@@ -117,8 +117,8 @@ class RunLog:
             if name == PREVIOUS:
                 # The next save makes the checkpoint the predecessor. That must not be the damaged one.
                 os.replace(self.directory / PREVIOUS, self.directory / CHECKPOINT)
-            if state is None and (n_rows := len((self.directory / PROGRESS).read_bytes().splitlines())):
-                self.messages.append(f"There is no checkpoint: {n_rows} iterations are computed again from the start.")
+            if state is None and (self.directory / PROGRESS).stat().st_size:
+                self.messages.append("There is no checkpoint: the run starts again at iteration 0.")
             os.ftruncate(self._progress, end)
             (self.directory / DONE).unlink(missing_ok=True)  # it goes on
             self._write_config()  # which may ask for more iterations than before
