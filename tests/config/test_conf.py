@@ -43,7 +43,7 @@ NEEDED = {"env=gymnasium": ["env.id=CartPole-v1"], "env=atari": ["env.game=pong"
 
 def targets() -> list[str]:
     """Every class that a YAML file names."""
-    files = [yaml.safe_load(path.read_text()) for path in YAMLS]
+    files = [yaml.safe_load(path.read_text()) or {} for path in YAMLS]  # critic=none has no key
     return sorted({node["_target_"] for file in files for node in (file, file.get("env", {})) if "_target_" in node})
 
 

@@ -1,11 +1,10 @@
 """The protocols of a simulator: who offers what, and the check of a task."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from planar_bodies import shipped
 from toy_sims import Chain, Point, cartpole
 
 from trpo_cli.errors import ConfigError
@@ -13,14 +12,11 @@ from trpo_cli.sims.base import Continuous, Copyable, Discrete, Drawable, Limited
 from trpo_cli.sims.gymnasium import Gymnasium
 from trpo_cli.sims.locomotion import Locomotion
 
-HOPPER = Path(__file__).parents[2] / "conf" / "env" / "hopper.yaml"
 OFFERS = (Drawable, Timed, Copyable, Limited)
 
 
 def hopper() -> Locomotion:
-    node = OmegaConf.to_container(OmegaConf.load(HOPPER).env)
-    del node["_target_"]
-    return Locomotion(**node)
+    return shipped("hopper")
 
 
 @pytest.mark.parametrize(
