@@ -53,6 +53,11 @@ class ScaledInputs:
         maps = (-self.input_map.centre * scale, scale)
         return tuple(torch.as_tensor(m, dtype=self.dtype) for m in maps)  # type: ignore[return-value]
 
+    @cached_property
+    def _affine_arrays(self) -> tuple[Array, Array]:
+        shift, scale = self._affine
+        return shift.numpy(), scale.numpy()
+
     def tensor(self, obs: NDArray[np.generic]) -> Tensor:
         """Observations ``[..., O]`` as a tensor."""
         shift, scale = self._affine
@@ -62,7 +67,7 @@ class ScaledInputs:
 
     def array(self, obs: Array) -> Array:
         """Observations ``[n, O]`` as an array."""
-        shift, scale = (m.numpy() for m in self._affine)
+        shift, scale = self._affine_arrays
         x = obs * scale + shift
         clip = self.input_map.clip
         return x if clip == inf else np.minimum(np.maximum(x, -clip), clip)

@@ -119,7 +119,9 @@ def rollout(
         if t == 0 and first_actions is not None and keep == "rewards":
             params, actions = None, first_actions  # the policy's own actions are not needed
         else:
-            params, actions = act(obs, numbers[running], noise[t] if len(running) == n else noise[t, running])
+            everybody = len(running) == n
+            names, drawn = (numbers, noise[t]) if everybody else (numbers[running], noise[t, running])
+            params, actions = act(obs, names, drawn)
             actions = first_actions if t == 0 and first_actions is not None else actions
         if keep != "rewards":
             decisions.append((obs, params, actions, states, np.full(len(running), t), running))
