@@ -47,6 +47,12 @@ def targets() -> list[str]:
     return sorted({node["_target_"] for file in files for node in (file, file.get("env", {})) if "_target_" in node})
 
 
+def method_parts(method: str) -> tuple[str, str, str]:
+    """Critic, optimizer and sampler of a run directory's name: ``trpo-single-mlp``, ``trpo-single``."""
+    optimizer, sampler, *critic = method.split("-")
+    return critic[0] if critic else "none", optimizer, sampler
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_every_option_composes_and_builds(word: str):
     group, _, option = word.partition("=")
@@ -58,7 +64,7 @@ def test_every_option_composes_and_builds(word: str):
     elif group == "scale":
         assert plan.sampler.n_paths == {"paper": 256, "laptop": 32, "smoke": 3}[option]  # type: ignore[attr-defined]
     else:
-        chosen = dict(zip(("optimizer", "sampler"), method.split("-"), strict=True)) | {"env": env}
+        chosen = dict(zip(("critic", "optimizer", "sampler"), method_parts(method), strict=True)) | {"env": env}
         assert (
             chosen[group] == option
             if group in chosen
