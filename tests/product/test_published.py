@@ -22,7 +22,7 @@ PAPER = Path(__file__).parents[2] / "outputs/paper"
         (["figure4", "--against", "iterations"], "episodes64", "episodes64", ("figure4.csv", "figure4.md")),
         *[
             (["figure4", "--against", "iterations"], name, name, ("figure4.csv", "figure4.md"))
-            for name in ("root_velocity", "gymnasium_step", "rk4", "penalties")
+            for name in ("figure4_full", "root_velocity", "gymnasium_step", "rk4", "penalties")
         ],
         (["figure5"], "figure5", ".", ("figure5.csv", "figure5.md")),
         *[(["figure5"], name, name, ("figure5.csv", "figure5.md")) for name in ("frames", "branch18")],
