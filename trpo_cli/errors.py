@@ -11,6 +11,12 @@ class ConfigError(ValueError):
     """Bad input found before anything started; the command prints the sentence and exits with 2."""
 
 
+def require(holds: bool, key: str, value: object, what: str) -> None:
+    """Refuse a setting with a sentence that names key, value and what would work: ConfigError unless ``holds``."""
+    if not holds:
+        raise ConfigError(f"{key}={value} must be {what}")
+
+
 class RunError(RuntimeError):
     """A run that cannot go on (disk, dead worker, simulator); the command prints the sentence and exits with 1."""
 

@@ -13,7 +13,7 @@ from trpo_cli.config.members import require_members
 from trpo_cli.config.scale import scale_numbers
 from trpo_cli.config.schema import GROUPS, plain_values, require_known_root
 from trpo_cli.config.unused import require_used, unused_fields
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, require
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import require_usable
 from trpo_cli.policies.base import Policy, PolicyConfig
@@ -103,15 +103,15 @@ def _step_limit(cfg: DictConfig, sim: Simulator) -> int:
 
 
 def _require_root_values(config: Mapping[str, Any]) -> None:
-    _require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
+    require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
     for key in ("iterations", "checkpoint_every"):
-        _require(config[key] >= 1, key, config[key], "at least 1")
+        require(config[key] >= 1, key, config[key], "at least 1")
     total = config["total_steps"]
-    _require(total is None or total >= 1, "total_steps", total, "at least 1, or null for no budget")
-    _require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
+    require(total is None or total >= 1, "total_steps", total, "at least 1, or null for no budget")
+    require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
     name = config["name"]
-    _require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
-    _require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
+    require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
+    require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
 
 
 def _identity(
@@ -125,11 +125,6 @@ def _identity(
         values = {**config[group], **scaled_numbers.get(group, {})}
         identity[group] = {key: _finite(value) for key, value in values.items() if f"{group}.{key}" not in reasons}
     return identity
-
-
-def _require(holds: bool, field: str, value: object, what: str) -> None:
-    if not holds:
-        raise ConfigError(f"{field}={value} must be {what}")
 
 
 def _finite(tree: Any) -> Any:

@@ -9,7 +9,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import require
 from trpo_cli.optimizers.conjugate_gradient import conjugate_gradient
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Linearization, chunks
@@ -51,11 +51,9 @@ class GaussNewton:
     damping: float  # added to the diagonal of JᵀJ / n
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("cg_iterations", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"critic.{name}={getattr(self, name)} must be at least {least}")
-        if not 0 < self.damping < inf:
-            raise ConfigError(f"critic.damping={self.damping} must be a finite number > 0")
+        for name in ("steps", "cg_iterations"):
+            require(getattr(self, name) >= 1, f"critic.{name}", getattr(self, name), "at least 1")
+        require(0 < self.damping < inf, "critic.damping", self.damping, "a finite number > 0")
 
     def __call__(self, problem: Problem, theta: Tensor) -> tuple[Tensor, float]:
         """Parameters ``[D]`` with a smaller loss, or ``theta`` itself, and their loss."""

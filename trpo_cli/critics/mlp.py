@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trpo_cli.critics.base import CriticState, Stats
 from trpo_cli.critics.gauss_newton import GaussNewton, Problem
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, require
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.kernels import NONLINEARITIES
 from trpo_cli.policies.mlp import MlpNetwork
@@ -94,10 +94,8 @@ class MlpCritic:
         if self.nonlinearity not in NONLINEARITIES:
             known = ", ".join(NONLINEARITIES)
             raise ConfigError(f"critic.nonlinearity={self.nonlinearity} is unknown; choose one of {known}")
-        if not 0 <= self.gae_lambda <= 1:
-            raise ConfigError(f"critic.gae_lambda={self.gae_lambda} must be in [0, 1]")
-        if not 0 <= self.target_memory < 1:
-            raise ConfigError(f"critic.target_memory={self.target_memory} must be in [0, 1)")
+        require(0 <= self.gae_lambda <= 1, "critic.gae_lambda", self.gae_lambda, "in [0, 1]")
+        require(0 <= self.target_memory < 1, "critic.target_memory", self.target_memory, "in [0, 1)")
         self._fitting()
 
     def _fitting(self) -> GaussNewton:

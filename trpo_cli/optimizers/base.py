@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.errors import ConfigError
+from trpo_cli import errors
 from trpo_cli.optimizers.surrogate import Change, Surrogate
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
@@ -69,8 +69,7 @@ class Search(Protocol):
 
 def require(holds: bool, field: str, value: object, what: str) -> None:
     """Refuse a hyperparameter with a sentence that names field, value and what would work."""
-    if not holds:
-        raise ConfigError(f"optimizer.{field}={value} must be {what}")
+    errors.require(holds, f"optimizer.{field}", value, what)
 
 
 def why_useless(gradient: Tensor) -> str | None:

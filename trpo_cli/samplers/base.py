@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.errors import ConfigError
+from trpo_cli import errors
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.batch import Batch
@@ -64,5 +64,4 @@ class Sampler(Protocol):
 
 def require(holds: bool, field: str, value: object, what: str) -> None:
     """Refuse a setting of the sampler with a sentence that names field, value and what would work."""
-    if not holds:
-        raise ConfigError(f"sampler.{field}={value} must be {what}")
+    errors.require(holds, f"sampler.{field}", value, what)

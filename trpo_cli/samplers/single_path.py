@@ -99,12 +99,11 @@ class SinglePath:
         Paper: Section 5.1 uses the bare returns; baseline and standardisation are the authors' code's.
         """
         returns = discounted_sums(roll.rewards, self.gamma)
-        values = returns[roll.t, roll.column]
+        values = raw = returns[roll.t, roll.column]
         if self.baseline == "time":
             values = values - self._time_baseline(returns, roll, group)[roll.t]
         if not self.standardise:
             return values
-        raw = returns[roll.t, roll.column]
         _, std = _mean_and_std(values, raw, group)
         return values / std if std > 0 else np.zeros_like(values)
 

@@ -178,7 +178,7 @@ class Vine:
 
         mine: the places of these states in the whole rollout set. A branch of L steps that did not terminate ends in a
         state s: with a value function γ^L V(s) is added.
-        Paper: nothing is added for what lies beyond a branch's end, as in the authors' code. There is no critic.
+        Without one nothing is added for what lies beyond a branch's end, as in the paper and the authors' code.
         """
         sim, actor = branches.sim, branches.actor
         m, k = actions.shape[:2]

@@ -16,7 +16,7 @@ from ale_py import ALEInterface
 from ale_py import roms as ale_roms
 from numpy.typing import NDArray
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, require
 from trpo_cli.sims.atari_console import NO_OP, Console, Emulators, sticky
 from trpo_cli.sims.atari_screen import Screen, check_screen
 from trpo_cli.sims.base import Discrete, Step
@@ -225,6 +225,4 @@ class Atari:
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:
-    if not holds:
-        shown = list(value) if isinstance(value, tuple) else value
-        raise ConfigError(f"env.{field}={shown} must be {what}")
+    require(holds, f"env.{field}", list(value) if isinstance(value, tuple) else value, what)
