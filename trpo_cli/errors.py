@@ -14,7 +14,7 @@ class ConfigError(ValueError):
 def require(holds: bool, key: str, value: object, what: str) -> None:
     """Refuse a setting with a sentence that names key, value and what would work: ConfigError unless ``holds``."""
     if not holds:
-        raise ConfigError(f"{key}={value} must be {what}")
+        raise ConfigError(f"{key}={'null' if value is None else value} must be {what}")
 
 
 class RunError(RuntimeError):

@@ -83,7 +83,7 @@ def own_sampler(p: Parts, lanes: int, step_limit: int, group: Group) -> Callable
     def collect() -> None:
         nonlocal iteration, steps
         iteration += 1
-        _, stats = sampler(Task(p.sim, step_limit), p.policy, p.theta, Draw(SEED, iteration), group)
+        _, stats, _ = sampler(Task(p.sim, step_limit), p.policy, p.theta, Draw(SEED, iteration), group)
         steps = stats["collect/sim_steps"]
 
     def rate() -> float:

@@ -77,7 +77,7 @@ REFUSED = {
     # wrong types
     "seed=abc": "seed=abc is not a whole number",
     "iterations=1e3": "iterations=1000.0 is not a whole number",
-    "iterations=null": "iterations=null is not possible: a value is needed",
+    "iterations=null": "iterations=null needs total_steps=…: one of the two has to end the run",
     "optimizer.cg_iterations=10.5": "optimizer.cg_iterations=10.5 is not a whole number",
     "optimizer.kl_limit=small": "optimizer.kl_limit=small is not a number",
     "policy.hidden_sizes=5": "policy.hidden_sizes=5 is not a list; write policy.hidden_sizes=[5]",

@@ -284,18 +284,29 @@ def compose_group(group: str, option: str) -> dict[str, Any]:
     }
 
 
-PAIRS = sorted(p for folder in ("env_policy", "env_sampler", "env_optimizer") for p in (CONF / folder).glob("*.yaml"))
+FOUND_BY = {name: f"${{{name}}}" for name in ("policy", "sampler", "optimizer")} | {"critic": "${sampler}-${critic}"}
+DIFFERENCES = sorted(p for group in FOUND_BY for p in (CONF / f"env_{group}").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", PAIRS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_file_of_differences_is_found_by_an_env_and_sets_keys_of_its_option(path: Path):
-    group = path.parent.name.removeprefix("env_")
-    env, _, option = path.stem.rpartition("-")
-    texts = [file.read_text() for folder in ("env", "env_shared") for file in (CONF / folder).rglob("*.yaml")]
-    assert env in options("env") or any(f"override /env_{group}: {env}-${{{group}}}\n" in text for text in texts)
-    content = compose_group(f"env_{group}", path.stem)
-    assert set(content) == {group} and set(content[group]) <= set(compose_group(group, option))
-    assert path.read_text().startswith("# @package _global_\n# env=")
+@pytest.mark.parametrize("path", DIFFERENCES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_of_differences_is_found_by_an_env_and_sets_keys_of_its_options(path: Path):
+    group, (env, *chosen) = path.parent.name.removeprefix("env_"), path.stem.split("-")
+    text = path.read_text()
+    if chosen:  # the others are bases, which files beside them name
+        texts = [file.read_text() for folder in ("env", "env_shared") for file in (CONF / folder).rglob("*.yaml")]
+        found_by_override = any(f"override /env_{group}: {env}-{FOUND_BY[group]}\n" in text for text in texts)
+        assert env in options("env") or found_by_override or is_base(path)
+        assert text.startswith("# @package _global_\n# env=")
+    else:
+        assert is_base(path)
+    option = {"policy": "mlp", "sampler": "single", "critic": "mlp", "optimizer": "trpo"}
+    option |= dict(zip(["sampler", "critic"] if group == "critic" else [group], chosen, strict=False))
+    for key, value in compose_group(f"env_{group}", path.stem).items():
+        assert key in ("iterations", "total_steps") or set(value) <= set(compose_group(key, option[key]))
+
+
+def is_base(path: Path) -> bool:
+    return any(f"  - {path.stem}\n" in other.read_text() for other in path.parent.glob("*.yaml"))
 
 
 def test_an_experiment_wins_over_the_differences_of_its_env_and_the_command_line_over_all(tmp_path: Path):

@@ -1,7 +1,6 @@
 """One object for each protocol of the core, with exactly the members that the protocol names and nothing inherited."""
 
 from collections.abc import Sequence
-from math import nan
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from trpo_cli.optimizers.base import Arrays, Updated
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Acting, InputMap, Linearization, Policy
 from trpo_cli.policies.distributions import Distribution, distribution_for
-from trpo_cli.samplers.base import ValueFunction
+from trpo_cli.samplers.base import Memory, Sampled
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, rollout
@@ -158,7 +157,7 @@ class FirstChoices:
     def whole_paths(self) -> bool:
         return False
 
-    def check(self, sim: Simulator) -> None:
+    def check(self, sim: Simulator, has_critic: bool) -> None:
         """Every simulator will do."""
 
     def __call__(
@@ -168,9 +167,8 @@ class FirstChoices:
         theta: Tensor,
         draw: Draw,
         group: Group,
-        hint: float = nan,
-        value: ValueFunction | None = None,
-    ) -> tuple[Batch, dict[str, Any]]:
+        memory: Memory = Memory(),
+    ) -> Sampled:
         lanes = group.share(12)
         noise = [policy.dist.draw_noise(rng, (task.step_limit,)) for rng in draw.generators("policy_noise", lanes)]
         states = task.sim.reset(draw.generators("initial_state", lanes))
@@ -184,7 +182,7 @@ class FirstChoices:
         batch = Batch(roll.obs[first], old, actions[:, None], advantages, log_q, "importance", int(n))
         mean = total / n
         stats = {"collect/score": mean / task.step_limit, "collect/episode_length": steps / n}
-        return batch, stats | {"collect/sim_steps": int(steps)}
+        return Sampled(batch, stats | {"collect/sim_steps": int(steps)})
 
 
 class Ascent:

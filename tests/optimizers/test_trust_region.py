@@ -127,7 +127,7 @@ def typical(seed: int) -> tuple[NetworkPolicy, Tensor, Batch]:
     sim = cartpole()
     policy = mlp(sim, (), output_norm=0.3)
     theta = policy.initial(np.random.default_rng(seed))
-    batch, _ = single(gamma=0.99)(Task(sim, 100), policy, theta, Draw(seed), WORLD)
+    batch, _, _ = single(gamma=0.99)(Task(sim, 100), policy, theta, Draw(seed), WORLD)
     return policy, theta, batch
 
 

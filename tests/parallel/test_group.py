@@ -63,8 +63,8 @@ def everything(group: Group) -> dict[str, Any]:
     mine = group.share(11)
     actor, draw, later = PolicyActor(POLICY, THETA), Draw(7), Draw(7, 2)
     first = run_episodes(TASK, actor, later, mine, keep="states")
-    batch, _ = SAMPLERS["single"](TASK, POLICY, THETA, draw, group)
-    vine_batch, _ = SAMPLERS["vine"](TASK, POLICY, THETA, draw, group)
+    batch, _, _ = SAMPLERS["single"](TASK, POLICY, THETA, draw, group)
+    vine_batch, _, _ = SAMPLERS["vine"](TASK, POLICY, THETA, draw, group)
     trunks = run_episodes(TASK, actor, draw, group.share(5), keep="states")
     at, at_vine = (surrogate_at(POLICY, THETA, b, group) for b in (batch, vine_batch))
     v = torch.linspace(-1, 1, POLICY.n_parameters).double()
@@ -174,7 +174,7 @@ def test_workers_without_a_lane_or_a_state_of_their_own_take_part():
         policy = mlp(Echo())
         theta, rows = policy.initial(np.random.default_rng(0)), []
         for sampler in (single(n_paths=2), vine(n_trunks=1, n_states=2), single(steps_per_iteration=3)):
-            batch, stats = sampler(Task(Echo(), 20), policy, theta, Draw(0), group)
+            batch, stats, _ = sampler(Task(Echo(), 20), policy, theta, Draw(0), group)
             updated = trpo()(policy, theta, batch, Draw(0), group)
             rows.append((batch.n_states, stats["collect/episode_return"], updated.theta.numpy()))
         return rows

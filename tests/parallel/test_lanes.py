@@ -11,6 +11,7 @@ from toy_policies import ECHO_ACTOR, ECHO_POLICY, ECHO_THETA, WORLD
 from toy_sims import Array, Echo, single, vine
 
 from trpo_cli.parallel.group import Group
+from trpo_cli.samplers.base import Memory
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import run_episodes
 from trpo_cli.samplers.randomness import Draw
@@ -35,8 +36,8 @@ def everything(group: Group) -> dict[float, Any]:
     """What a vine and single paths draw for every hint."""
     found: dict[float, Any] = {}
     for hint in HINTS:
-        (branches, vine_stats), (paths, stats) = (
-            sampler(TASK, ECHO_POLICY, ECHO_THETA, DRAW, group, hint) for sampler in (VINE, SINGLE)
+        (branches, vine_stats, _), (paths, stats, _) = (
+            sampler(TASK, ECHO_POLICY, ECHO_THETA, DRAW, group, Memory(hint)) for sampler in (VINE, SINGLE)
         )
         roll, _ = SINGLE.paths(TASK, ECHO_ACTOR, DRAW, group, hint)
         found[str(hint)] = {

@@ -68,7 +68,7 @@ def test_a_vine_tries_uniform_actions_and_weighs_them_by_q():
         "step_limit=30",
     )
     theta = short.policy.initial(Draw(0).generator("initial_policy")) * 30
-    batch, _ = short.sampler(short.task, short.policy, theta, Draw(0), Group())
+    batch, _, _ = short.sampler(short.task, short.policy, theta, Draw(0), Group())
     np.testing.assert_allclose(batch.log_q, -np.log(18), rtol=1e-6)
     assert batch.estimator == "self_normalised" and batch.actions.shape == (20, 4, 3)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compose import executed, planned
+from compose import composed, executed, planned
 
+from trpo_cli.config.plan import plan as plan_of
 from trpo_cli.errors import ConfigError
 from trpo_cli.parallel.group import Group
 from trpo_cli.reports.read_runs import read_run
@@ -20,8 +21,11 @@ def rows(directory: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in json.loads(line).items() if not k.startswith("time")} for line in lines]
 
 
+STREAMS = ("sampler.streams=3", "sampler.steps_per_iteration=150", "policy.input_scale=running")
+
+
 @pytest.mark.parametrize(
-    "sampler", [("sampler.n_paths=8",), ("sampler=vine", "sampler.n_trunks=3", "sampler.n_states=9")]
+    "sampler", [("sampler.n_paths=8",), ("sampler=vine", "sampler.n_trunks=3", "sampler.n_states=9"), STREAMS]
 )
 def test_a_run_with_a_critic_resumes_to_the_rows_of_an_undisturbed_one(sampler: tuple[str, ...], tmp_path: Path):
     whole = executed(planned(*SMALL, *sampler, "iterations=5", f"outputs={tmp_path / 'whole'}"))
@@ -47,7 +51,9 @@ def test_without_a_critic_nothing_is_said_of_one():
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("optimizer=cem critic=mlp", "optimizer=cem"),
+        ("optimizer=cem policy.input_scale=running", "policy.input_scale=running"),
+        ("optimizer=rwr critic=mlp sampler.streams=2 sampler.steps_per_iteration=20", "add sampler.streams=null"),
+        ("sampler.streams=2 sampler.steps_per_iteration=20", "or add critic=mlp"),
         ("critic=mlp critic.gae_lambda=2", "critic.gae_lambda=2"),
         ("critic=mlp critic.steps=0", "critic.steps=0"),
     ],
@@ -73,3 +79,33 @@ def test_a_budget_of_steps_ends_a_run_and_a_larger_one_extends_it(tmp_path: Path
     assert len(rows(executed(planned(*words, "total_steps=110", "iterations=2")))) == 3  # finished runs are left alone
     with pytest.raises(ConfigError, match=r"^total_steps=0 must be at least 1"):
         planned("total_steps=0")
+
+
+def test_a_critic_that_a_search_is_given_is_refused():
+    cfg, choices = composed("optimizer=cem", "critic=mlp")
+    with pytest.raises(ConfigError, match="critic would not be used: optimizer=cem runs one episode per candidate and"):
+        plan_of(cfg, choices, ["optimizer=cem", "critic=mlp"])
+
+
+def test_gymnasiums_tasks_have_a_critic_streams_and_a_million_steps_and_one_word_takes_them_away():
+    for words in (("env=hopper_v5",), ("env=swimmer_v5",), ("env=gymnasium", "env.id=CartPole-v1")):
+        plan = planned(*words)
+        assert plan.schedule.iterations is None and plan.schedule.total_steps == 10**6
+        assert plan.critic is not None and plan.directory.parent.name == "trpo-single-mlp"
+        assert plan.sampler.streams in (2, 4) and plan.policy.input_scale == "running"  # type: ignore[attr-defined]
+        plain = planned(*words, "critic=none")
+        assert plain.critic is None and plain.sampler.whole_paths and plain.policy.input_scale == "percentile"
+        for search in ("cem", "cma"):
+            plan = planned(*words, f"optimizer={search}", "policy.hidden_sizes=[4]")
+            assert plan.critic is None and plan.directory.parent.name == f"{search}-single"
+
+
+def test_a_stream_that_no_episode_has_ended_in_yet_has_no_score(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    words = ("env=gymnasium", "env.id=Pendulum-v1", "sampler.steps_per_iteration=200", f"outputs={tmp_path}")
+    directory = executed(planned(*words, "total_steps=200"))
+    assert rows(directory)[0]["collect/score"] is None
+    assert "score -" in capfd.readouterr().out
+    assert execute(planned(*words, "total_steps=200"), Group(), lambda: 0) == 0  # finished: it says so
+    assert "(1 iterations, score -)" in capfd.readouterr().out
+    found = rows(executed(planned(*words, "total_steps=1000")))
+    assert [row["collect/n_episodes"] for row in found] == [0, 0, 0, 4, 0] and found[-1]["collect/score"] < -1

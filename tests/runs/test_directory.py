@@ -48,10 +48,10 @@ def test_the_same_configuration_opens_again_without_a_change(tmp_path: Path) -> 
             IDENTITY | {"optimizer": {"name": "trpo", "kl_limit": 0.02}},
             "optimizer.kl_limit=0.01, .* optimizer.kl_limit=0.02",
         ),
-        (IDENTITY | {"extra": 3}, "extra=unset, .* extra=3"),
+        (IDENTITY | {"extra": 3}, "extra=null, .* extra=3"),
         (
             {"seed": 0, "optimizer": {"name": "trpo", "kl_limit": 0.01}},
-            r"sizes=\[30, 30\], .* sizes=unset",
+            r"sizes=\[30, 30\], .* sizes=null",
         ),
     ],
 )

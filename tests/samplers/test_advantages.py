@@ -1,13 +1,12 @@
 """Generalised advantage estimates: a hand-computed example with every kind of cut, and the two ends of λ."""
 
-from math import nan
-
 import numpy as np
 import pytest
 import torch
 from toy_sims import Chain, Point, mlp, single, vine
 
 from trpo_cli.parallel.group import Group
+from trpo_cli.samplers.base import Memory
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.returns import discounted_sums, generalised_advantages
 from trpo_cli.samplers.rollout import PolicyActor
@@ -18,7 +17,9 @@ GAMMA, LAM = 0.9, 0.8
 # Lane 0 terminates after two steps, lane 1 is truncated after three, lane 2 after one.
 REWARDS = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 0.0], [0.0, 6.0, 0.0]])
 VALUES = np.array([[0.5, 0.25, 2.0], [1.5, 1.0, 0.0], [0.0, 3.0, 0.0]])
-BEYOND, LENGTHS = np.array([0.0, 7.0, 8.0]), np.array([2, 3, 1])
+FOLLOWING = np.array([[1.5, 1.0, 8.0], [0.0, 3.0, 0.0], [0.0, 7.0, 0.0]])
+LENGTHS = np.array([2, 3, 1])
+ENDED = np.arange(3)[:, None] == LENGTHS - 1
 
 
 class Constant:
@@ -32,7 +33,7 @@ class Constant:
 
 
 def test_by_hand_with_all_three_cuts():
-    found = generalised_advantages(REWARDS, VALUES, BEYOND, LENGTHS, GAMMA, LAM)
+    found = generalised_advantages(REWARDS, VALUES, FOLLOWING, ENDED, GAMMA, LAM)
     lane_0 = [1 + GAMMA * 1.5 - 0.5, 4 - 1.5]
     lane_1 = [2 + GAMMA * 1 - 0.25, 5 + GAMMA * 3 - 1, 6 + GAMMA * 7 - 3]
     decay = GAMMA * LAM
@@ -44,17 +45,21 @@ def test_by_hand_with_all_three_cuts():
 
 def test_lambda_1_without_bootstrapping_is_reward_to_go_minus_v_and_lambda_0_the_one_step_error():
     alive = np.arange(3)[:, None] < LENGTHS
-    monte_carlo = generalised_advantages(REWARDS, VALUES, np.zeros(3), LENGTHS, GAMMA, 1.0)
+    monte_carlo = generalised_advantages(REWARDS, VALUES, np.where(ENDED, 0, FOLLOWING), ENDED, GAMMA, 1.0)
     np.testing.assert_allclose(monte_carlo, np.where(alive, discounted_sums(REWARDS, GAMMA) - VALUES, 0))
-    one_step = generalised_advantages(REWARDS, VALUES, BEYOND, LENGTHS, GAMMA, 0.0)
-    np.testing.assert_allclose(one_step[0], REWARDS[0] + GAMMA * np.array([1.5, 1.0, 8.0]) - VALUES[0])
+    one_step = generalised_advantages(REWARDS, VALUES, FOLLOWING, ENDED, GAMMA, 0.0)
+    np.testing.assert_allclose(one_step, REWARDS + GAMMA * FOLLOWING - VALUES)
 
 
-def test_a_lane_that_is_cut_and_goes_on_equals_the_uncut_one():
-    rewards, values = np.arange(6.0)[:, None], np.arange(6.0)[:, None] ** 2
-    whole = generalised_advantages(rewards, values, np.zeros(1), np.array([6]), GAMMA, 0.0)
-    first = generalised_advantages(rewards[:4], values[:4], values[4], np.array([4]), GAMMA, 0.0)
-    np.testing.assert_allclose(first, whole[:4])
+def test_an_episode_that_ends_has_the_advantages_that_it_would_have_alone():
+    rewards, values, following = np.random.default_rng(0).random((3, 6, 1))
+    ended = np.arange(6)[:, None] == 3
+    whole = generalised_advantages(rewards, values, following, ended, GAMMA, LAM)
+    parts = [
+        generalised_advantages(rewards[rows], values[rows], following[rows], ended[rows], GAMMA, LAM)
+        for rows in (slice(0, 4), slice(4, 6))
+    ]
+    np.testing.assert_allclose(np.concatenate(parts), whole)
 
 
 @pytest.mark.parametrize("length", [1, 7, 40])
@@ -65,7 +70,7 @@ def test_with_the_true_value_beyond_it_the_step_limit_does_not_matter(length: in
     theta = policy.initial(np.random.default_rng(0))
     sampler = single(gamma=GAMMA, n_paths=3, standardise=False)
     true = Constant(1 / (1 - GAMMA), LAM)
-    batch, _ = sampler(Task(sim, length), policy, theta, Draw(0), Group(), nan, true)
+    batch, _, _ = sampler(Task(sim, length), policy, theta, Draw(0), Group(), Memory(value=true))
     torch.testing.assert_close(batch.advantages, torch.zeros_like(batch.advantages), atol=1e-9, rtol=0)
     np.testing.assert_allclose(batch.targets, 1 / (1 - GAMMA))
 
@@ -84,7 +89,7 @@ def test_a_branch_that_did_not_terminate_is_worth_what_its_last_state_is(length:
     policy = mlp(sim)
     theta = policy.initial(np.random.default_rng(0))
     sampler = vine(gamma=GAMMA, branch_length=length, n_states=5, standardise=False)
-    batch, _ = sampler(Task(sim, 9), policy, theta, Draw(0), Group(), nan, Constant(1 / (1 - GAMMA), LAM))
+    batch, _, _ = sampler(Task(sim, 9), policy, theta, Draw(0), Group(), Memory(value=Constant(1 / (1 - GAMMA), LAM)))
     np.testing.assert_allclose(batch.targets, 1 / (1 - GAMMA))
 
 

@@ -17,7 +17,7 @@ from toy_policies import (
 )
 from toy_sims import Array, Echo, scripted, single, vine
 
-from trpo_cli.samplers.base import Sampler
+from trpo_cli.samplers.base import Memory, Sampler
 from trpo_cli.samplers.episodes import episode_stats, first_until, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.single_path import SinglePath
@@ -28,7 +28,7 @@ from trpo_cli.samplers.vine import Vine
 def test_what_is_expected_of_an_episode_decides_what_is_dropped_and_nothing_else(sampler: SinglePath | Vine):
     batches, steps = [], []
     for expected in (nan, 0.5, 3.0, 1e6):
-        batch, found = sampler(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, 2), WORLD, expected)
+        batch, found, _ = sampler(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, 2), WORLD, Memory(expected))
         order = np.lexsort(np.column_stack([batch.obs, batch.advantages]).T)
         batches.append([x[order] for x in (batch.obs, batch.actions.numpy(), batch.advantages.numpy())])
         steps.append(found["collect/sim_steps"])
@@ -73,7 +73,7 @@ def test_the_statistics_of_episodes_by_hand():
 @pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
 def test_a_batch_is_a_function_of_theta_seed_and_iteration(sampler: Sampler):
     def draw(seed: int, iteration: int) -> Array:
-        batch, _ = sampler(POINT_TASK, POINT_POLICY, POINT_THETA, Draw(seed, iteration), WORLD)
+        batch, _, _ = sampler(POINT_TASK, POINT_POLICY, POINT_THETA, Draw(seed, iteration), WORLD)
         return np.column_stack([batch.obs, batch.actions[:, 0], batch.advantages[:, :1]])
 
     np.testing.assert_array_equal(draw(0, 0), draw(0, 0))

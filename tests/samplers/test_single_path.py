@@ -29,7 +29,7 @@ from trpo_cli.sims.base import Task
 
 def test_reward_to_go_is_an_unbiased_estimate_of_q():
     sampler = single(n_paths=1000, baseline="none", standardise=False)
-    batch, _ = sampler(Task(CHAIN, 8), CHAIN_POLICY, CHAIN_THETA, Draw(1), WORLD)
+    batch, _, _ = sampler(Task(CHAIN, 8), CHAIN_POLICY, CHAIN_THETA, Draw(1), WORLD)
     first = slice(0, 1000)  # packed by time: the first decision of every path
     place, choice = batch.obs[first].argmax(1), batch.actions[first, 0, 0].numpy()
     q = CHAIN.q_values(probabilities(), 0.9, 8)
@@ -44,7 +44,7 @@ def test_reward_to_go_is_an_unbiased_estimate_of_q():
 def test_with_a_policy_that_is_certain_reward_to_go_is_q_exactly():
     certain = 1e4 * CHAIN_THETA
     sampler = single(n_paths=50, baseline="none", standardise=False)
-    batch, _ = sampler(Task(CHAIN, 8), CHAIN_POLICY, certain, Draw(1), WORLD)
+    batch, _, _ = sampler(Task(CHAIN, 8), CHAIN_POLICY, certain, Draw(1), WORLD)
     q = CHAIN.q_values(probabilities(certain), 0.9, 8)
     first = slice(0, 50)
     place, choice = batch.obs[first].argmax(1), batch.actions[first, 0, 0].numpy()
@@ -52,7 +52,7 @@ def test_with_a_policy_that_is_certain_reward_to_go_is_q_exactly():
 
 
 def test_the_batch_says_which_policy_drew_which_actions():
-    batch, _ = single()(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(1), WORLD)
+    batch, _, _ = single()(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(1), WORLD)
     assert batch.estimator == "importance" and batch.actions.shape[1:] == (1, 1) and batch.n_states == len(batch.obs)
     params = ECHO_POLICY.params(ECHO_THETA, ECHO_POLICY.tensor(batch.obs))
     torch.testing.assert_close(batch.old, params)
@@ -106,12 +106,12 @@ def test_a_budget_of_steps_is_met_by_the_fewest_whole_episodes(budget: int):
     bare = {"baseline": "none", "standardise": False}
     everything = run_episodes(ECHO_TASK, ECHO_ACTOR, Draw(3, 2), range(100))
     n = int(np.searchsorted(np.cumsum(everything.lengths), budget)) + 1
-    batch, found = single(steps_per_iteration=budget, **bare)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, 2), WORLD)
+    batch, found, _ = single(steps_per_iteration=budget, **bare)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, 2), WORLD)
     assert found["collect/n_episodes"] == n
     assert everything.lengths[:n].sum() == len(batch.obs) >= budget
     assert found["collect/sim_steps"] >= len(batch.obs)  # the episodes that were not needed are counted, not used
     assert budget > everything.lengths[: n - 1].sum()
-    exact, _ = single(n_paths=n, **bare)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, 2), WORLD)
+    exact, _, _ = single(n_paths=n, **bare)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, 2), WORLD)
 
     def rows(b: object) -> Array:
         table = np.column_stack([b.obs, b.actions[:, 0], b.advantages])
@@ -123,9 +123,9 @@ def test_a_budget_of_steps_is_met_by_the_fewest_whole_episodes(budget: int):
 def test_any_budget_gives_finite_advantages_of_at_least_two_paths():
     for seed in range(40):  # one episode in five or so outlives all that are kept
         sampler = single(steps_per_iteration=25)
-        batch, found = sampler(Task(Echo(12), 30), ECHO_POLICY, ECHO_THETA, Draw(seed), WORLD)
+        batch, found, _ = sampler(Task(Echo(12), 30), ECHO_POLICY, ECHO_THETA, Draw(seed), WORLD)
         assert torch.isfinite(batch.advantages).all() and found["collect/n_episodes"] >= 2
-    batch, found = single(steps_per_iteration=1)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(0), WORLD)
+    batch, found, _ = single(steps_per_iteration=1)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(0), WORLD)
     assert found["collect/n_episodes"] == 2 and batch.advantages.any()
 
 
@@ -147,4 +147,4 @@ def test_a_value_out_of_range_is_refused_by_name(changes: dict[str, object]):
 
 
 def test_a_single_path_works_with_every_simulator():
-    assert single().check(POINT) is None and single().whole_paths
+    assert single().check(POINT, has_critic=False) is None and single().whole_paths

@@ -93,7 +93,7 @@ def test_where_nothing_is_said_of_truncation_the_step_limit_alone_truncates():
 @pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
 def test_a_truncated_episode_does_not_count_as_terminated(sampler: Any):
     task = Task(Cut(12), 20)
-    _, stats = sampler(task, ECHO_POLICY, ECHO_THETA, Draw(5), WORLD)
+    _, stats, _ = sampler(task, ECHO_POLICY, ECHO_THETA, Draw(5), WORLD)
     lengths = task.sim.reset(Draw(5).generators("initial_state", range(stats["collect/n_episodes"])))[:, 0]
     assert stats["collect/terminated_fraction"] == (lengths <= CUT_AT).mean()
     assert stats["collect/episode_length"] == np.minimum(lengths, CUT_AT).mean()

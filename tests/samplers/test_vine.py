@@ -159,13 +159,13 @@ def test_a_states_actions_depend_on_its_own_place_alone():
 )
 def test_equation_15_is_chosen_where_every_action_can_be_tried(estimator: str, n_actions: int, chosen: str):
     sampler = vine(estimator=estimator, n_actions=n_actions)
-    batch, _ = sampler(CHAIN_TASK, CHAIN_POLICY, CHAIN_THETA, Draw(0), WORLD)
+    batch, _, _ = sampler(CHAIN_TASK, CHAIN_POLICY, CHAIN_THETA, Draw(0), WORLD)
     assert batch.estimator == chosen
     if chosen == "all_actions":
         assert batch.actions[:, :, 0].tolist() == [[0, 1, 2]] * 12
     else:
         assert batch.actions.shape == (12, n_actions, 1)
-    continuous, _ = vine(estimator="auto", n_actions=7)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(0), WORLD)
+    continuous, _, _ = vine(estimator="auto", n_actions=7)(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(0), WORLD)
     assert continuous.estimator == "self_normalised"
 
 
@@ -185,7 +185,7 @@ def test_advantages_have_mean_zero_over_a_states_actions_and_a_typical_spread_of
 
 def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():
     sampler, sim = vine(standardise=False), Echo()
-    batch, found = sampler(Task(sim, 20), ECHO_POLICY, ECHO_THETA, Draw(6, 1), WORLD)
+    batch, found, _ = sampler(Task(sim, 20), ECHO_POLICY, ECHO_THETA, Draw(6, 1), WORLD)
     trunks = run_episodes(ECHO_TASK, ECHO_ACTOR, Draw(6, 1), range(8), keep="states")
     states, mine = sampler.rollout_set(trunks, Draw(6, 1), WORLD)
     np.testing.assert_array_equal(batch.obs, ECHO.observe(states))
@@ -201,7 +201,7 @@ def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():
 
 def test_states_whose_actions_lead_to_the_same_value_are_counted_as_not_told_apart():
     sampler = vine(n_actions=2, estimator="self_normalised", standardise=False)
-    batch, found = sampler(CHAIN_TASK, CHAIN_POLICY, CHAIN_THETA, Draw(0), WORLD)
+    batch, found, _ = sampler(CHAIN_TASK, CHAIN_POLICY, CHAIN_THETA, Draw(0), WORLD)
     told_apart = batch.advantages.abs().amax(1) > 0
     same = batch.actions[:, 0, 0] == batch.actions[:, 1, 0]  # under the same noise the branches are the same too
     assert found["collect/told_apart_fraction"] == told_apart.double().mean() == (~same).double().mean()
@@ -227,6 +227,6 @@ def test_a_value_out_of_range_is_refused_by_name(changes: dict[str, object]):
 
 def test_what_needs_a_finite_action_set_is_refused_without_one():
     for changes in ({"proposal": "uniform"}, {"estimator": "all_actions"}):
-        vine(**changes).check(CHAIN)
+        vine(**changes).check(CHAIN, has_critic=False)
         with pytest.raises(ConfigError, match="continuous"):
-            vine(**changes).check(POINT)
+            vine(**changes).check(POINT, has_critic=False)

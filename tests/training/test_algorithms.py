@@ -121,7 +121,7 @@ def test_an_iteration_tells_the_next_how_long_an_episode_is():
     told: list[float] = []
 
     def sampler(*words: object) -> object:
-        told.append(words[-2])  # type: ignore[arg-type]
+        told.append(words[-1].hint)  # type: ignore[arg-type]
         return single()(*words)  # type: ignore[arg-type]
 
     algorithm = PolicyUpdate(POINT_TASK, mlp(POINT), sampler, trpo(), 0)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Laws of the training state: what a checkpoint holds gives back every number, and only θ follows a device."""
 
 import io
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 from trpo_cli.optimizers.base import Arrays
 from trpo_cli.policies.base import InputMap
+from trpo_cli.policies.input_moments import InputMoments
+from trpo_cli.samplers.streams import Streams
 from trpo_cli.training.state import TrainingState
 
 SEARCHES: dict[str, Arrays | None] = {
@@ -50,6 +53,23 @@ def test_a_checkpoint_gives_back_every_number(search: Arrays | None):
     for key, value in search.items():
         assert back.search[key].dtype == value.dtype and back.search[key].shape == value.shape
         np.testing.assert_array_equal(back.search[key], value)
+
+
+def test_a_checkpoint_gives_back_moments_and_streams():
+    inputs = InputMoments(3.0, np.array([0.5, 2.0]), np.array([1.0, 0.25]))
+    saved = ({"seed": np.array(2**40), "actions": np.zeros((0,))}, {"seed": np.array(1), "actions": np.ones((3, 2))})
+    streams = Streams(saved, np.array([0, 3]), np.array([0.0, 1 / 3]), np.array([[1.5, 2.0, 1.0]]))
+    state = replace(state_with(None), inputs=inputs, streams=streams)
+    back = TrainingState.from_dict(stored(state.to_dict()))
+    for found, expected in ((back.inputs, inputs), (back.streams, streams)):
+        for name, value in vars(expected).items():
+            if name != "saved":
+                np.testing.assert_array_equal(getattr(found, name), value)
+    assert back.streams is not None and back.streams.live is None
+    for mine, theirs in zip(back.streams.saved, saved, strict=True):
+        assert mine.keys() == theirs.keys()
+        for key, array in theirs.items():
+            assert mine[key].dtype == array.dtype and mine[key].tolist() == array.tolist()
 
 
 def test_before_the_first_iteration_no_length_of_an_episode_is_known():

@@ -33,7 +33,7 @@ from trpo_cli.cli.sweeps import (  # noqa: E402
     quote,
     swept_keys,
 )
-from trpo_cli.config.schema import conf_dir, plain_values, register_schema  # noqa: E402
+from trpo_cli.config.schema import conf_dir, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError  # noqa: E402
 
 
@@ -157,7 +157,7 @@ def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
     from trpo_cli.config.plan import run_directory
 
     with suppress(OmegaConfBaseException, ConfigError, KeyError):
-        return run_directory(plain_values(cfg), context.runtime.choices)
+        return run_directory(cfg, context.runtime.choices)
     return None
 
 

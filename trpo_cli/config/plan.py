@@ -45,30 +45,24 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     require_members(
         optimizer, Search if searches else Optimizer, f"optimizer: {'a search' if searches else 'an update'}"
     )
-    sampler.check(sim)
-    needing = f"optimizer={choices['optimizer']}" if searches else optimizer.needs_whole_paths
-    if needing and not sampler.whole_paths:
-        raise ConfigError(
-            f"{needing} needs whole episodes and cannot use sampler={choices['sampler']}; use sampler=single"
-        )
+    critic = build(cfg.critic, "critic") if cfg.critic and not searches else None
+    _require_fitting_sampler(sampler, optimizer, choices)
+    if not searches:
+        sampler.check(sim, has_critic=critic is not None)
     policy = network.build(sim.obs_shape, sim.action_space)
-    critic = build(cfg.critic, "critic") if cfg.critic else None
     parts = {"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]}
     require_members(policy, Policy, "policy: it")
     reasons = unused_fields(parts | {"critic": [critic]})
-    if searches and critic is not None:
-        raise ConfigError(f"optimizer={choices['optimizer']} needs no value function; leave out critic=")
     if critic is not None:
         reasons["sampler.baseline"] = f"critic={choices['critic']} is the baseline"
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
-        search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
-        reasons |= {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
+        reasons |= _unused_by_a_search(config, policy, choices)
     if not {**numbers, **more_numbers} or (searches and not more_numbers):
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
     require_used(overrides, reasons)
     return Plan(
-        directory=run_directory(config, choices),
+        directory=run_directory(cfg, choices),
         command=shlex.join(["trpo-train", *flags, *overrides]),
         config=config,
         identity=_identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons),
@@ -84,11 +78,35 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     )
 
 
-def run_directory(config: Mapping[str, Any], choices: Choices) -> Path:
+def _require_fitting_sampler(sampler: Sampler, optimizer: Optimizer | Search, choices: Choices) -> None:
+    """Refuse a sampler without whole episodes if the optimizer needs them; a search runs them without a sampler."""
+    streams = choices["sampler"] == "single" and not sampler.whole_paths
+    if isinstance(optimizer, Search):
+        needing = "" if streams else f"optimizer={choices['optimizer']}"
+    else:
+        needing = optimizer.needs_whole_paths
+    if needing and not sampler.whole_paths:
+        instead = "add sampler.streams=null" if streams else "use sampler=single"
+        raise ConfigError(f"{needing} needs whole episodes and cannot use sampler={choices['sampler']}; {instead}")
+
+
+def _unused_by_a_search(config: Mapping[str, Any], policy: Policy, choices: Choices) -> dict[str, str]:
+    """Keys that a search does not read, each with the reason."""
+    search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
+    if policy.input_scale == "running":
+        raise ConfigError(f"policy.input_scale=running cannot be used: {search} keeps no observation; use percentile")
+    reasons = {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
+    return reasons | dict.fromkeys(
+        ["critic."] + ["critic"] * bool(config["critic"]), f"{search} needs no value function"
+    )
+
+
+def run_directory(cfg: DictConfig, choices: Choices) -> Path:
     """The run directory of a configuration."""
-    words = [choices["optimizer"], choices["sampler"], *([choices["critic"]] if config["critic"] else [])]
+    with_critic = cfg.critic and not isinstance(build(cfg.optimizer, "optimizer"), Search)
+    words = [choices["optimizer"], choices["sampler"], *([choices["critic"]] if with_critic else [])]
     method = "-".join(words).replace("/", "_")
-    return Path(config["outputs"]) / config["name"] / choices["env"] / method / f"seed{config['seed']}"
+    return Path(cfg.outputs) / cfg.name / choices["env"] / method / f"seed{cfg.seed}"
 
 
 def _step_limit(cfg: DictConfig, sim: Simulator) -> int:
@@ -104,10 +122,13 @@ def _step_limit(cfg: DictConfig, sim: Simulator) -> int:
 
 def _require_root_values(config: Mapping[str, Any]) -> None:
     require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
-    for key in ("iterations", "checkpoint_every"):
-        require(config[key] >= 1, key, config[key], "at least 1")
-    total = config["total_steps"]
+    require(config["checkpoint_every"] >= 1, "checkpoint_every", config["checkpoint_every"], "at least 1")
+    iterations, total = config["iterations"], config["total_steps"]
     require(total is None or total >= 1, "total_steps", total, "at least 1, or null for no budget")
+    if iterations is not None:
+        require(iterations >= 1, "iterations", iterations, "at least 1, or null for as many as total_steps allows")
+    elif total is None:
+        raise ConfigError("iterations=null needs total_steps=…: one of the two has to end the run")
     require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
     name = config["name"]
     require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")

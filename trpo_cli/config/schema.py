@@ -17,7 +17,7 @@ class Root:
     """Every key that a composed configuration may have; the numbers stand in ``conf/``."""
 
     seed: int = MISSING
-    iterations: int = MISSING
+    iterations: int | None = MISSING
     total_steps: int | None = MISSING
     step_limit: int | None = MISSING
     name: str = MISSING

@@ -6,6 +6,7 @@ corrected, so that the value function stays what it was (van Hasselt et al. 2016
 
 from dataclasses import dataclass, replace
 from math import nan, prod, sqrt
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,12 +23,20 @@ from trpo_cli.policies.mlp import MlpNetwork
 LEAST_STD = 1e-8  # of the targets, relative to their size: below it they are a constant
 
 
+class Fitting(Protocol):
+    """How the network is fitted to a batch; `GaussNewton` is one."""
+
+    def __call__(self, problem: Problem, theta: Tensor) -> tuple[Tensor, float]:
+        """Fitted parameters ``[D]``, from ``theta`` on, and their loss."""
+        ...
+
+
 @dataclass(frozen=True)
 class ValueNetwork:
     """A critic on one network."""
 
     network: MlpNetwork
-    fitting: GaussNewton
+    fitting: Fitting
     gae_lambda: float
     target_memory: float
 

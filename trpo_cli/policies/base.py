@@ -95,7 +95,11 @@ class Policy(Protocol):
 
     @property
     def input_scale(self) -> str:
-        """``percentile`` if the input map is measured before the first iteration, ``fixed`` if it is given."""
+        """How the input map comes about: ``fixed``, ``percentile`` or ``running``.
+
+        fixed: it is given. percentile: it is measured before the first iteration. running: it is made after each
+        iteration, of all observations so far.
+        """
         ...
 
     @property

@@ -140,14 +140,14 @@ class Mlp:
     output_norm: float  # norm of each output column of the initial weights
     hidden_norm: float  # norm of each hidden column of the initial weights
     precision: str  # float32 or float64
-    input_scale: Any  # half-range of each input, "percentile" (of a fresh policy's steps) or "none"
+    input_scale: Any  # half-range of each input, "percentile" (of a fresh policy's steps), "running" or "none"
     input_clip: float  # scaled inputs are clipped to plus or minus this
 
     def __post_init__(self) -> None:
-        named = self.input_scale in ("percentile", "none")
+        named = self.input_scale in ("percentile", "running", "none")
         if not named and not (isinstance(self.input_scale, list) and all(_positive(x) for x in self.input_scale)):
             raise ConfigError(
-                f"policy.input_scale={self.input_scale} must be percentile, none, or a list of numbers > 0, "
+                f"policy.input_scale={self.input_scale} must be percentile, running, none, or a list of numbers > 0, "
                 "one per input"
             )
         if not self.input_clip > 0:
@@ -190,5 +190,5 @@ class Mlp:
             dist,
             ScaledInputs(dtype, input_map),
             self.initial_std,
-            input_scale="percentile" if self.input_scale == "percentile" else "fixed",
+            input_scale=self.input_scale if self.input_scale in ("percentile", "running") else "fixed",
         )

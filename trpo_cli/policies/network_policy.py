@@ -81,7 +81,7 @@ class NetworkPolicy:
     dist: Distribution
     inputs: Inputs
     initial_std: float = nan  # of continuous actions, in normalised action units
-    input_scale: str = "fixed"  # percentile: the input map is measured before the first iteration
+    input_scale: str = "fixed"  # or percentile, or running: see `Policy.input_scale`
     chunk_size: int = CHUNK
 
     @property

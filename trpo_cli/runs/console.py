@@ -20,14 +20,19 @@ SECONDS_BETWEEN_LINES = 1.0
 class Display:
     """Shows the rows of a run: ``with Display(n_iterations, start, title) as display``.
 
-    n_iterations: of the whole run, including those before ``start``
+    n_iterations: of the whole run, including those before ``start``; None if only the steps are limited
     start: the first iteration of this command; above 0 if the command continues a run
     title: the first line, which names the run
     total_steps: the budget of environment steps, if the run has one: progress is then counted in steps
     """
 
     def __init__(
-        self, n_iterations: int, start: int, title: str, console: Console | None = None, total_steps: int | None = None
+        self,
+        n_iterations: int | None,
+        start: int,
+        title: str,
+        console: Console | None = None,
+        total_steps: int | None = None,
     ) -> None:
         self._n_iterations, self._total_steps = n_iterations, total_steps
         self._title = title
@@ -39,7 +44,7 @@ class Display:
         self._printed_at = -math.inf
         self._pending: tuple[int, Mapping[str, Any]] | None = None
         self._has_header = False
-        self._every = _round_up(n_iterations / N_TABLE_ROWS)
+        self._every = _round_up(n_iterations / N_TABLE_ROWS) if n_iterations else 0  # 0: found at the first row
         self._progress = Progress(
             TextColumn("{task.fields[place]}"),
             BarColumn(bar_width=None),
@@ -54,7 +59,7 @@ class Display:
         )
         place = "" if total_steps else f"{start}/{n_iterations}"
         self._task = self._progress.add_task("", total=1.0, place=place, score="-", kl="-", speed="-", ends_at=None)
-        self._progress.update(self._task, completed=start / n_iterations)
+        self._progress.update(self._task, completed=start / n_iterations if n_iterations else 0.0)
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Show ``row``, a row of ``progress.jsonl``. A dash stands for a missing value."""
@@ -64,6 +69,8 @@ class Display:
             self._clock.append((self._begun, self._share(n_done - 1, row, -row.get("collect/sim_steps", 0))))
         self._clock.append((now, self._share(n_done, row)))
         self._pending = n_done, row
+        if not self._every:  # about as many iterations as this one's steps fit into the budget
+            self._every = _round_up((self._total_steps or 0) / row["collect/sim_steps"] / N_TABLE_ROWS)
         due = n_done % self._every == 0 if self._live else now - self._printed_at >= SECONDS_BETWEEN_LINES
         if self._live:
             score, kl, speed = _cells(row)
@@ -118,7 +125,8 @@ class Display:
     def _share(self, n_done: int, row: Mapping[str, Any], more_steps: int = 0) -> float:
         """Return how much of the run is done after ``n_done`` iterations: 1 is all of it."""
         of_steps = (row.get("sim_steps_total", 0) + more_steps) / self._total_steps if self._total_steps else 0.0
-        return min(max(n_done / self._n_iterations, of_steps), 1.0)
+        of_iterations = n_done / self._n_iterations if self._n_iterations else 0.0
+        return min(max(of_iterations, of_steps), 1.0)
 
     def _place(self, n_done: int, row: Mapping[str, Any]) -> str:
         """Return where the run is: ``iteration 12/200`` or, with a budget of steps, ``52.1k/1.0M steps``."""

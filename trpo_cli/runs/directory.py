@@ -65,10 +65,12 @@ def require_same_run(directory: Path, identity: Mapping[str, Any]) -> dict[str, 
     require_format(path, earlier.get("format"))
     theirs, ours = flat(earlier.get("identity", {})), flat(identity)
     for key in [*ours, *theirs]:
-        if theirs.get(key, "unset") != ours.get(key, "unset"):
+        before, now = theirs.get(key), ours.get(key)
+        if before != now:  # a setting that did not exist yet is null: every setting that is added can be null
+            before, now = ("null" if value is None else value for value in (before, now))
             raise ConfigError(
-                f"{directory} holds a run with {key}={theirs.get(key, 'unset')}, but this run has "
-                f"{key}={ours.get(key, 'unset')}: start it as a new run with another name=."
+                f"{directory} holds a run with {key}={before}, but this run has {key}={now}: "
+                "start it as a new run with another name=."
             )
     return earlier
 

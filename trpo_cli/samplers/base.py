@@ -1,7 +1,8 @@
 """What every sampler does: from a policy to the batch of its next update (Section 5, Figure 1)."""
 
+from dataclasses import dataclass
 from math import nan
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import Stats
 from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.streams import Streams
 from trpo_cli.sims.base import Simulator, Task
 
 ROUNDING = 1e-20  # a variance below this fraction of the mean square is rounding error
@@ -31,6 +33,25 @@ class ValueFunction(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What earlier iterations hand to a sampler."""
+
+    # The expected length of an episode in steps, NaN if unknown. It decides how many steps beyond a budget are
+    # simulated and dropped. The batch is the same for every hint.
+    hint: float = nan
+    value: ValueFunction | None = None  # the critic before this iteration; the batch then has targets for it
+    streams: Streams | None = None  # where the streams stand; None before the first iteration
+
+
+class Sampled(NamedTuple):
+    """The batch of one iteration and its statistics."""
+
+    batch: Batch
+    stats: Stats
+    streams: Streams | None = None  # where the streams stand after it; None if the sampler has none
+
+
 class Sampler(Protocol):
     """Draws the batch of one iteration."""
 
@@ -39,26 +60,14 @@ class Sampler(Protocol):
         """True if the batch consists of whole episodes (`Batch.paths`), which some optimizers need."""
         ...
 
-    def check(self, sim: Simulator) -> None:
-        """Raise ConfigError if the sampler cannot work with this simulator."""
+    def check(self, sim: Simulator, has_critic: bool) -> None:
+        """Raise ConfigError if the sampler cannot work with this simulator, or not with or without a critic."""
         ...
 
     def __call__(
-        self,
-        task: Task,
-        policy: Policy,
-        theta: Tensor,
-        draw: Draw,
-        group: Group,
-        hint: float = nan,
-        value: ValueFunction | None = None,
-    ) -> tuple[Batch, Stats]:
-        """The batch of ``theta`` ``[D]`` and its statistics.
-
-        hint: the expected length of an episode in steps, NaN if unknown. It decides how many steps beyond a budget are
-        simulated and dropped. The batch is the same for every hint.
-        value: the critic as it is before this iteration; the batch then has targets for it. None: no critic.
-        """
+        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, memory: Memory = Memory()
+    ) -> Sampled:
+        """The batch of ``theta`` ``[D]`` and its statistics."""
         ...
 
 

@@ -16,23 +16,17 @@ def discounted_sums(rewards: Floats, gamma: float) -> Floats:
 
 
 def generalised_advantages(
-    rewards: Floats, values: Floats, beyond: Floats, lengths: NDArray[np.intp], gamma: float, lam: float
+    rewards: Floats, values: Floats, following: Floats, ended: NDArray[np.bool_], gamma: float, lam: float
 ) -> Floats:
-    """Generalised advantage estimates (Schulman et al. 2016, Eq. 16) of every step, `[T, n]`, zero beyond the end.
+    """Generalised advantage estimates (Schulman et al. 2016, Eq. 16) of every step, `[T, n]`.
 
-    δ_t = r_t + γ V(s_{t+1}) - V(s_t), and A_t = Σ_l (γλ)^l δ_{t+l}, cut at each lane's end.
-    values: `[T, n]` V(s_t). beyond: `[n]` V of the true observation after a lane's last step; 0 if it terminated.
-    lengths: `[n]` steps of each lane.
+    δ_t = r_t + γ V(s_{t+1}) - V(s_t), and A_t = Σ_l (γλ)^l δ_{t+l}, up to the end of the episode or of the arrays.
+    values: `[T, n]` V(s_t). following: `[T, n]` V of the true next observation, 0 after a terminal state.
+    ended: `[T, n]` the episode ended with this step. Rows beyond a lane's end are 0 in every array, and in the result.
     """
-    advantages = np.zeros_like(rewards)
-    lanes = np.arange(rewards.shape[1])
-    following = np.zeros_like(values)
-    following[:-1] = values[1:]
-    following[lengths - 1, lanes] = beyond
     errors = rewards + gamma * following - values
-    tail = np.zeros(rewards.shape[1])
+    advantages = np.empty_like(errors)
+    tail = np.zeros(rewards.shape[1:])
     for t in range(len(rewards) - 1, -1, -1):
-        alive = t < lengths
-        tail = np.where(alive, errors[t] + gamma * lam * tail, 0.0)
-        advantages[t] = tail
+        tail = advantages[t] = errors[t] + gamma * lam * np.where(ended[t], 0.0, tail)
     return advantages

@@ -112,7 +112,7 @@ def rollout(
     running = np.arange(n)  # columns of the lanes that have not ended
     rewards, lengths, terminated = np.zeros((n_steps, n)), np.zeros(n, np.intp), np.zeros(n, bool)
     decisions: list[tuple[Any, ...]] = []
-    obs = _observe(sim, states)
+    obs = observe(sim, states)
     final_obs = np.zeros_like(obs)
     t = 0
     while t < n_steps and len(running):
@@ -133,12 +133,12 @@ def rollout(
             lengths[running[cut]] = t
             terminated[running] = step.terminated
             if (open_end := cut & ~step.terminated).any():
-                final_obs[running[open_end]] = _observe(sim, states[open_end])
+                final_obs[running[open_end]] = observe(sim, states[open_end])
             running, states = running[~cut], states[~cut]
-        obs = _observe(sim, states)
+        obs = observe(sim, states)
     lengths[running] = t
     final_obs[running] = obs
-    _require_finite(rewards[:t])
+    require_finite(rewards[:t])
     if not decisions:  # no lane, or nothing to keep: empty columns, of the right widths if somebody may read them
         nothing, empty = obs[:0], np.zeros(0, np.intp)
         params, actions = (nothing, nothing) if keep == "rewards" else act(nothing, empty, noise[0, :0])
@@ -149,7 +149,7 @@ def rollout(
     return Rollout(**columns | ({} if keep == "states" else {"states": None}), rewards=rewards[:t])
 
 
-def _require_finite(rewards: NDArray[np.float64]) -> None:
+def require_finite(rewards: NDArray[np.float64]) -> None:
     """RunError for a reward that cannot be added up."""
     if not np.abs(rewards).max(initial=0) < LARGEST_REWARD:  # false for NaN
         raise RunError(
@@ -158,7 +158,7 @@ def _require_finite(rewards: NDArray[np.float64]) -> None:
         )
 
 
-def _observe(sim: Simulator, states: NDArray[np.generic]) -> NDArray[np.generic]:
+def observe(sim: Simulator, states: NDArray[np.generic]) -> NDArray[np.generic]:
     """The observations of ``states``; RunError if one is not finite."""
     obs = sim.observe(states)
     if obs.dtype.kind == "f" and not np.isfinite(obs).all():

@@ -1,6 +1,6 @@
-"""Single path: whole episodes and Monte-Carlo returns (Section 5.1)."""
+"""Single path (Section 5.1): whole episodes and Monte-Carlo returns, or a value function and streams."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 
 import numpy as np
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
-from trpo_cli.samplers.base import ROUNDING, ValueFunction, require
+from trpo_cli.samplers.base import ROUNDING, Memory, Sampled, ValueFunction, require
 from trpo_cli.samplers.batch import Batch, Paths
-from trpo_cli.samplers.episodes import Budget, Stats, episode_stats, run_budget, run_episodes
+from trpo_cli.samplers.episodes import Budget, episode_stats, run_budget, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.returns import discounted_sums, generalised_advantages
 from trpo_cli.samplers.rollout import PolicyActor, Rollout
-from trpo_cli.sims.base import Simulator, Task
+from trpo_cli.samplers.streams import Streams, Stretch, run_streams, stream_stats
+from trpo_cli.sims.base import Simulator, Task, require_savable
 
 FEW_PATHS = 5  # with fewer paths alive the baseline keeps its last value (authors' code)
 
@@ -30,6 +31,7 @@ class SinglePath:
     steps_per_iteration: int | None  # if set: episodes until their steps reach it, and n_paths is not used
     baseline: str  # time: mean return of each time step is subtracted; none
     standardise: bool  # divide the advantages by their standard deviation over the batch
+    streams: int | None  # episodes that run on from one iteration into the next; null: whole episodes
 
     def __post_init__(self) -> None:
         require(0 < self.gamma <= 1, "gamma", self.gamma, "in (0, 1]")
@@ -39,11 +41,15 @@ class SinglePath:
         require(self.baseline in ("time", "none"), "baseline", self.baseline, "time or none")
         if self.baseline == "time" and steps is None:
             require(self.n_paths > 1, "n_paths", self.n_paths, "at least 2 with sampler.baseline=time")
+        if self.streams is not None:
+            require(self.streams >= 1, "streams", self.streams, "at least 1, or null for whole episodes")
+            least = f"at least sampler.streams={self.streams}: one step per stream"
+            require(steps is not None and steps >= self.streams, "steps_per_iteration", steps, least)
 
     @property
     def whole_paths(self) -> bool:
-        """A batch consists of whole episodes."""
-        return True
+        """A batch of streams is cut where its steps end; any other consists of whole episodes."""
+        return self.streams is None
 
     def unused(self) -> dict[str, str]:
         """The number of paths, if there is a budget of steps."""
@@ -51,28 +57,44 @@ class SinglePath:
         reason = f"sampler.steps_per_iteration={steps} is set, or add sampler.steps_per_iteration=null"
         return {} if steps is None else {"n_paths": reason}
 
-    def check(self, sim: Simulator) -> None:
-        """Single paths work with every simulator."""
+    def check(self, sim: Simulator, has_critic: bool) -> None:
+        """Streams need a value function and states that can be saved; whole episodes work with every simulator."""
+        if self.streams is not None:
+            what = "null without a value function, which estimates what follows the end of a batch; or add critic=mlp"
+            require(has_critic, "streams", self.streams, what)
+            require_savable(sim, f"sampler.streams={self.streams}")
 
     def __call__(
-        self,
-        task: Task,
-        policy: Policy,
-        theta: Tensor,
-        draw: Draw,
-        group: Group,
-        hint: float = nan,
-        value: ValueFunction | None = None,
-    ) -> tuple[Batch, Stats]:
-        roll, dropped = self.paths(task, PolicyActor(policy, theta), draw, group, hint)
-        targets = None
+        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, memory: Memory = Memory()
+    ) -> Sampled:
+        actor, value = PolicyActor(policy, theta), memory.value
+        if self.streams is not None:
+            assert self.steps_per_iteration is not None and value is not None
+            before, n_steps = memory.streams or Streams.begin(self.streams), self.steps_per_iteration // self.streams
+            stretch, after = run_streams(task, actor, draw, n_steps, before, group)
+            batch = self._batch(policy, stretch, *self.estimated_advantages(stretch, value, group), group)
+            return Sampled(batch, stream_stats(stretch, after, task.step_limit, group), after)
+        roll, dropped = self.paths(task, actor, draw, group, memory.hint)
         if value is None:
-            advantages = self.advantages(roll, group)
+            batch = self._batch(policy, roll, self.advantages(roll, group), None, group)
         else:
-            advantages, targets = self.estimated_advantages(roll, value, group)
-        old, actions = (torch.from_numpy(x) for x in (roll.params, roll.actions))
-        batch = Batch(
-            obs=roll.obs,
+            batch = self._batch(policy, roll, *self.estimated_advantages_of_episodes(roll, value, group), group)
+        stats = episode_stats(roll, task.step_limit, group)
+        stats["collect/sim_steps"] += dropped
+        return Sampled(replace(batch, paths=Paths(roll.column, roll.rewards.sum(0))), stats)
+
+    def _batch(
+        self,
+        policy: Policy,
+        seen: Rollout | Stretch,
+        advantages: NDArray[np.float64],
+        targets: NDArray[np.float64] | None,
+        group: Group,
+    ) -> Batch:
+        """The batch of decisions with their advantages ``[M]`` and, with a value function, its targets ``[M]``."""
+        old, actions = (torch.from_numpy(x) for x in (seen.params, seen.actions))
+        return Batch(
+            obs=seen.obs,
             old=old,
             actions=actions[:, None],
             advantages=torch.from_numpy(advantages).to(old)[:, None],
@@ -80,11 +102,7 @@ class SinglePath:
             estimator="importance",
             n_states=int(group.sums(len(advantages))[0]),
             targets=targets,
-            paths=Paths(roll.column, roll.rewards.sum(0)),
         )
-        stats = episode_stats(roll, task.step_limit, group)
-        stats["collect/sim_steps"] += dropped
-        return batch, stats
 
     def paths(self, task: Task, actor: PolicyActor, draw: Draw, group: Group, hint: float = nan) -> tuple[Rollout, int]:
         """This worker's share of the batch's episodes, and the steps that all workers simulated and dropped."""
@@ -107,20 +125,39 @@ class SinglePath:
         _, std = _mean_and_std(values, raw, group)
         return values / std if std > 0 else np.zeros_like(values)
 
-    def estimated_advantages(
+    def estimated_advantages_of_episodes(
         self, roll: Rollout, value: ValueFunction, group: Group
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Advantages by a value function, standardised, and its targets: ``[M]`` each (Schulman et al. 2016).
 
         What lies beyond a time limit, or beyond the simulator's own cut, is V of the true next observation.
         """
-        seen = value(roll.obs)
-        values = np.zeros_like(roll.rewards)
+        seen, lanes = value(roll.obs), np.arange(roll.n_lanes)
+        values, following, ended = np.zeros((3, *roll.rewards.shape))
         values[roll.t, roll.column] = seen
-        beyond = np.where(roll.terminated, 0.0, value(roll.final_obs))
-        found = generalised_advantages(roll.rewards, values, beyond, roll.lengths, self.gamma, value.gae_lambda)
-        advantages = found[roll.t, roll.column]
-        targets = advantages + seen
+        following[:-1] = values[1:]
+        following[roll.lengths - 1, lanes] = np.where(roll.terminated, 0.0, value(roll.final_obs))
+        ended[roll.lengths - 1, lanes] = True
+        found = generalised_advantages(roll.rewards, values, following, ended > 0, self.gamma, value.gae_lambda)
+        return self._standardised(found[roll.t, roll.column], seen, group)
+
+    def estimated_advantages(
+        self, stretch: Stretch, value: ValueFunction, group: Group
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same for streams: what lies beyond the end of the batch is V of the true next observation too."""
+        seen = value(stretch.obs)
+        values = seen.reshape(stretch.rewards.shape)
+        following = np.concatenate([values[1:], value(stretch.last_obs)[None]])
+        following[stretch.truncated] = value(stretch.cut_obs)
+        following[stretch.terminated] = 0.0
+        found = generalised_advantages(stretch.rewards, values, following, stretch.ended, self.gamma, value.gae_lambda)
+        return self._standardised(found.ravel(), seen, group)
+
+    def _standardised(
+        self, advantages: NDArray[np.float64], values: NDArray[np.float64], group: Group
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Advantages ``[M]`` with mean 0 and standard deviation 1 if that is asked for, and the targets ``[M]``."""
+        targets = advantages + values
         if not self.standardise:
             return advantages, targets
         mean, std = _mean_and_std(advantages, targets, group)

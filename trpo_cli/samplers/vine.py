@@ -11,9 +11,9 @@ from torch import Tensor
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy, chunks
 from trpo_cli.policies.distributions import Distribution
-from trpo_cli.samplers.base import ROUNDING, ValueFunction, require
+from trpo_cli.samplers.base import ROUNDING, Memory, Sampled, ValueFunction, require
 from trpo_cli.samplers.batch import Batch
-from trpo_cli.samplers.episodes import Budget, Stats, episode_stats, policy_noise, run_budget, run_episodes
+from trpo_cli.samplers.episodes import Budget, episode_stats, policy_noise, run_budget, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, Rollout, rollout
 from trpo_cli.sims.base import Copyable, Simulator, Task
@@ -62,7 +62,7 @@ class Vine:
             if steps is not None
         }
 
-    def check(self, sim: Simulator) -> None:
+    def check(self, sim: Simulator, has_critic: bool) -> None:
         """Enumeration and uniform proposals need a finite action set, branches an environment that can be copied."""
         if isinstance(sim, Copyable):
             sim.require_copies()
@@ -82,17 +82,10 @@ class Vine:
         return self.estimator == "all_actions" or (self.estimator == "auto" and dist.n_actions <= self.n_actions)
 
     def __call__(
-        self,
-        task: Task,
-        policy: Policy,
-        theta: Tensor,
-        draw: Draw,
-        group: Group,
-        hint: float = nan,
-        value: ValueFunction | None = None,
-    ) -> tuple[Batch, Stats]:
-        actor = PolicyActor(policy, theta)
-        trunks, dropped = self.trunks(task, actor, draw, group, hint)
+        self, task: Task, policy: Policy, theta: Tensor, draw: Draw, group: Group, memory: Memory = Memory()
+    ) -> Sampled:
+        actor, value = PolicyActor(policy, theta), memory.value
+        trunks, dropped = self.trunks(task, actor, draw, group, memory.hint)
         states, mine = self.rollout_set(trunks, draw, group)
         obs = task.sim.observe(states)
         with torch.inference_mode():
@@ -113,11 +106,12 @@ class Vine:
         stats = episode_stats(trunks, task.step_limit, group)
         branch_steps_total, n_told_apart = group.sums(branch_steps, (np.ptp(q_values, axis=1) > 0).sum())
         stats["collect/sim_steps"] += int(branch_steps_total) + dropped
-        return batch, stats | {
+        stats |= {
             "collect/branch_steps": int(branch_steps_total),
             "collect/n_states": batch.n_states,
             "collect/told_apart_fraction": n_told_apart / batch.n_states,
         }
+        return Sampled(batch, stats)
 
     @property
     def _sampled_estimator(self) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from trpo_cli.errors import ConfigError, require
 from trpo_cli.sims.atari_console import NO_OP, Console, Emulators, sticky
 from trpo_cli.sims.atari_screen import Screen, check_screen
-from trpo_cli.sims.base import Discrete, Step
+from trpo_cli.sims.base import Discrete, SavedState, Step
 
 FRAME_S = 1 / 60  # seconds per frame of the console
 MAX_LANES = 128  # more lanes do not make the policy faster
@@ -209,6 +209,20 @@ class Atari:
         self._emulators.put(emulator, after)
         over = emulator.game_over() or (self.life_loss_ends and emulator.lives() < lives)
         return after, float(reward), over
+
+    def require_saving(self) -> None:
+        """The console can always be saved."""
+
+    def to_saved(self, states: NDArray[np.object_]) -> list[SavedState]:
+        """Per state the fields of its `Console`, with the snapshot as bytes."""
+        return [state.to_saved() for state in states]
+
+    def from_saved(self, saved: Sequence[SavedState]) -> NDArray[np.object_]:
+        """The states that `to_saved` turned into arrays."""
+        states = np.empty(len(saved), object)
+        for i, lane in enumerate(saved):
+            states[i] = Console.from_saved(lane)
+        return states
 
     def render(self, states: NDArray[np.object_]) -> NDArray[np.uint8]:
         """The screen of each state in colour, ``[n, 210, 160, 3]``.

@@ -2,11 +2,14 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 from ale_py import ALEInterface, ALEState, LoggerMode
 from ale_py import roms as ale_roms
 
 from trpo_cli.sims.atari_screen import Frame
+from trpo_cli.sims.base import SavedState
 
 SEED = 1  # of the console's memory at power-on, the same in every episode; -1 would take the time of day
 NO_OP = 0  # ALE's code of doing nothing
@@ -32,6 +35,22 @@ class Console:
     def take_snapshot(self, emulator: ALEInterface) -> None:
         """Replace the earlier snapshot by one of this state. The emulator must stand at this state."""
         self.snapshot, self.played = emulator.cloneState(), ()
+
+    def to_saved(self) -> SavedState:
+        """The state as arrays of numbers."""
+        return {
+            "snapshot": np.frombuffer(self.snapshot.serialize(), np.uint8),
+            "played": np.array(self.played, np.int64),
+            "frames": np.stack(self.frames),
+            "numbers": np.array([self.executed, self.n_frames, self.key]),
+        }
+
+    @classmethod
+    def from_saved(cls, saved: SavedState) -> Self:
+        """The state that `to_saved` turned into arrays."""
+        executed, n_frames, key = saved["numbers"].tolist()
+        snapshot, played = ALEState(saved["snapshot"].tobytes()), tuple(saved["played"].tolist())
+        return cls(snapshot, played, tuple(saved["frames"]), executed, n_frames, key)
 
 
 def sticky(key: int, frame: int) -> float:

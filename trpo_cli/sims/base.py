@@ -5,7 +5,7 @@ inputs. So saving a state, restoring it and branching from it (the vine of Secti
 memory, no time limit and no automatic reset: these belong to the rollout.
 
 `Simulator` is complete: an object with exactly its members can be trained on. What a simulator may offer in addition is
-declared by the small protocols after it: `Drawable`, `Timed`, `Copyable`, `Limited`.
+declared by the small protocols after it: `Drawable`, `Timed`, `Copyable`, `Savable`, `Limited`.
 """
 
 from collections.abc import Sequence
@@ -162,6 +162,47 @@ class Copyable(Protocol):
 
     def require_copies(self) -> None:
         """Raise ConfigError unless several branches can start from one state, as the vine needs it."""
+
+
+SavedState = dict[str, NDArray[Any]]  # one lane's state as arrays of numbers, by name
+
+
+@runtime_checkable
+class Savable(Protocol):
+    """A simulator whose states are objects, and that can turn them into arrays of numbers and back, for a checkpoint.
+
+    A simulator whose states are plain arrays of numbers does not have these members.
+    """
+
+    def require_saving(self) -> None:
+        """Raise ConfigError unless a state that was saved continues as the original would."""
+
+    def to_saved(self, states: Any) -> list[SavedState]:
+        """Each of the states ``[n]`` as arrays."""
+
+    def from_saved(self, saved: Sequence[SavedState]) -> Any:
+        """The states ``[n]`` that `to_saved` turned into arrays."""
+
+
+def to_saved(sim: "Simulator", states: NDArray[Any]) -> list[SavedState]:
+    """Each of the states ``[n]`` of ``sim`` as arrays."""
+    return sim.to_saved(states) if isinstance(sim, Savable) else [{"state": np.array(state)} for state in states]
+
+
+def from_saved(sim: "Simulator", saved: Sequence[SavedState]) -> NDArray[Any]:
+    """The states ``[n]`` of ``sim`` that `to_saved` turned into arrays."""
+    states: NDArray[Any] = (
+        sim.from_saved(saved) if isinstance(sim, Savable) else np.array([lane["state"] for lane in saved])
+    )
+    return states
+
+
+def require_savable(sim: "Simulator", needs: str) -> None:
+    """Raise ConfigError unless the states of ``sim`` can be saved in a checkpoint; ``needs`` says what needs it."""
+    if isinstance(sim, Savable):
+        sim.require_saving()
+    elif sim.reset([]).dtype == object:
+        raise ConfigError(f"{needs} needs states that can be saved, and those of this simulator cannot be")
 
 
 @runtime_checkable

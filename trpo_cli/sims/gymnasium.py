@@ -26,7 +26,7 @@ from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.sims.base import ActionSpace, Step
+from trpo_cli.sims.base import ActionSpace, SavedState, Step
 from trpo_cli.sims.gymnasium_spaces import (
     ACTIONS,
     OBSERVATIONS,
@@ -159,23 +159,52 @@ class Gymnasium:
 
     def require_copies(self) -> None:
         """Raise ConfigError unless the environment repeats itself after a reset, and its copy continues as it does."""
+        self._require_repeats("which sampler=vine needs; use sampler=single")
         needs = "sampler=vine needs an environment that can be copied; use sampler=single"
         actions = arbitrary_actions(self._spaces[1], 2 * TRIED_STEPS)
         before, after = actions[:TRIED_STEPS], actions[TRIED_STEPS:]
         with self._refusing("cannot be copied", f"; {needs}"):
-            env, other = self._make(), self._make()
-            repeats = _answers(env, before, seed=0) == _answers(other, before, seed=0)
+            env = self._make()
+            _answers(env, before, seed=0)
             copied = _copy(env)
             continues = _answers(copied, after) == _answers(env, after)  # the copy first: the two may share something
             env.close()
-            other.close()
-        if not repeats:
-            raise ConfigError(
-                f"env.id={self.id} does not repeat itself after a reset with the same seed, which sampler=vine needs; "
-                "use sampler=single"
-            )
         if not continues:
             raise ConfigError(f"env.id={self.id}: a copy of it does not continue as the original does; {needs}")
+
+    def _require_repeats(self, needed: str) -> None:
+        """Raise ConfigError unless the environment gives the same answers after two resets with the same seed."""
+        actions = arbitrary_actions(self._spaces[1], TRIED_STEPS)
+        with self._refusing("cannot be replayed", f", {needed}"):
+            one, other = self._make(), self._make()
+            repeats = _answers(one, actions, seed=0) == _answers(other, actions, seed=0)
+            one.close()
+            other.close()
+        if not repeats:
+            raise ConfigError(f"env.id={self.id} does not repeat itself after a reset with the same seed, {needed}")
+
+    def require_saving(self) -> None:
+        """Raise ConfigError unless the environment repeats itself after a reset: a saved episode is replayed."""
+        self._require_repeats("which sampler.streams needs; use sampler.streams=null")
+
+    def to_saved(self, states: States) -> list[SavedState]:
+        """Per state the seed of its reset, the actions since then, and its observation."""
+        return [
+            {
+                "seed": np.array(state.episode.seed),
+                "actions": np.array(state.episode.actions[: state.t]),
+                "obs": state.obs,
+            }
+            for state in states
+        ]
+
+    def from_saved(self, saved: Sequence[SavedState]) -> States:
+        """States whose episodes are replayed when they are first stepped."""
+        states = np.empty(len(saved), object)
+        for i, lane in enumerate(saved):
+            episode = Episode(int(lane["seed"]), list(lane["actions"]))
+            states[i] = State(episode, len(episode.actions), lane["obs"])
+        return states
 
     def _branch(self, state: State) -> Episode:
         """A new episode that has come to ``state``, with an environment of its own."""

@@ -1,6 +1,7 @@
 """One iteration: an update from a batch, or a generation of a search."""
 
 from dataclasses import dataclass, replace
+from math import prod
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -11,7 +12,8 @@ from trpo_cli.critics.base import Critic, Value
 from trpo_cli.optimizers.base import Arrays, Optimizer, Search
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
-from trpo_cli.samplers.base import Sampler
+from trpo_cli.policies.input_moments import InputMoments
+from trpo_cli.samplers.base import Memory, Sampler
 from trpo_cli.samplers.episodes import episode_stats, run_episodes
 from trpo_cli.samplers.input_range import measure_input_map
 from trpo_cli.samplers.randomness import Draw
@@ -55,11 +57,16 @@ class PolicyUpdate:
             value = Value(self.critic, state.critic, policy)
         # Sampling stays on the CPU: the simulators run there, and small batches are not worth sending to a GPU.
         theta = state.theta.cpu()
-        batch, stats = self.sampler(self.task, policy, theta, draw, group, state.episode_length, value)
+        memory = Memory(state.episode_length, value, state.streams)
+        batch, stats, streams = self.sampler(self.task, policy, theta, draw, group, memory)
         collected = perf_counter()
         updated = self.optimizer(policy, state.theta, batch.to(state.theta.device), draw, group)
         times = {"time/collect_s": collected - start, "time/update_s": perf_counter() - collected}
-        after = replace(state, theta=updated.theta, episode_length=float(stats["collect/episode_length"]))
+        length = float(stats["collect/episode_length"])
+        after = replace(state, theta=updated.theta, episode_length=length, streams=streams)
+        if state.inputs is not None:
+            inputs = state.inputs.with_more(batch.obs, group)
+            after = replace(after, inputs=inputs, input_map=inputs.input_map(policy.input_map.clip))
         row: Row = stats | updated.stats | times
         if value is None or batch.targets is None:
             return after, row
@@ -107,6 +114,9 @@ class PopulationSearch:
 
 def initial_state(task: Task, policy: Policy, seed: int) -> TrainingState:
     """Before iteration 0: fresh parameters, and the input map, measured if ``policy.input_scale`` says so."""
-    measured = policy.input_scale == "percentile"
-    input_map = measure_input_map(task, policy, Draw(seed)) if measured else policy.input_map
-    return TrainingState(policy.initial(Draw(seed).generator("initial_policy")), input_map)
+    theta = policy.initial(Draw(seed).generator("initial_policy"))
+    if policy.input_scale == "percentile":
+        return TrainingState(theta, measure_input_map(task, policy, Draw(seed)))
+    running = policy.input_scale == "running"
+    inputs = InputMoments.none_yet(prod(task.sim.obs_shape)) if running else None
+    return TrainingState(theta, policy.input_map, inputs=inputs)

@@ -21,13 +21,14 @@ class Recorder(Protocol):
 class Schedule:
     """When the loop ends, and when it saves."""
 
-    iterations: int  # at most
+    iterations: int | None  # at most; None: as many as total_steps allows
     checkpoint_every: int
     total_steps: int | None = None  # environment steps; the iteration that reaches them is the last
 
     def is_done(self, iterations: int, steps: int) -> bool:
         """True if a run with so many iterations and environment steps has come to its end."""
-        return iterations >= self.iterations or (self.total_steps is not None and steps >= self.total_steps)
+        limits = ((iterations, self.iterations), (steps, self.total_steps))
+        return any(limit is not None and done >= limit for done, limit in limits)
 
 
 def train(

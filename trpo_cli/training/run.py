@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,6 @@ def _open(plan: Plan, group: Group) -> RunLog:
 
 def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     """The leader's part of a run: load the last state, go on training, and print the result."""
-    iterations = plan.schedule.iterations
     with _telling_refusals(group):
         done = log.finished
         finished = done is not None and plan.schedule.is_done(done["iterations"], done["sim_steps_total"])
@@ -120,12 +120,12 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             state = plan.algorithm.initial() if saved is None else TrainingState.from_dict(saved)
     if done is not None and finished:
         group.from_leader(Refused(0))
-        print(f"{log.directory} is finished ({done['iterations']} iterations, score {done['score']:.4g}).")
+        print(f"{log.directory} is finished ({done['iterations']} iterations, score {_score(done['score'])}).")
         print(_where_to_look(log.directory))
         return 0
     group.from_leader(state)
-    total_steps = plan.schedule.total_steps
-    with Display(iterations, state.iteration, _title(plan, group), total_steps=total_steps) as display:
+    limits, title = plan.schedule, _title(plan, group)
+    with Display(limits.iterations, state.iteration, title, total_steps=limits.total_steps) as display:
         for message in log.messages:
             display.message(message)
         if state.iteration:
@@ -133,15 +133,21 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         recorder = _Recorder(log, display)
         state = _train(plan, state, group, recorder, asked)
     if not plan.schedule.is_done(state.iteration, state.sim_steps_total):
-        print(f"Stopped after {state.iteration} of {iterations} iterations; the same command resumes.")
+        of = "" if limits.iterations is None else f" of {limits.iterations}"
+        print(f"Stopped after {state.iteration}{of} iterations; the same command resumes.")
         return _status(state, plan, asked)
     log.finish(
         {"iterations": state.iteration, "sim_steps_total": state.sim_steps_total, "time_s": state.time_s}
         | {"score": recorder.score}
     )
-    print(f"Finished: {log.directory}, score {recorder.score:.4g} after {state.time_s:.0f} s of training.")
+    print(f"Finished: {log.directory}, score {_score(recorder.score)} after {state.time_s:.0f} s of training.")
     print(_where_to_look(log.directory))
     return 0
+
+
+def _score(score: float | None) -> str:
+    """Four digits, or a dash before any episode has ended."""
+    return "-" if score is None else f"{score:.4g}"
 
 
 def _where_to_look(directory: Path) -> str:
@@ -161,14 +167,15 @@ class _Recorder:
     """Writes rows to the run directory and the display, and states to the run directory as checkpoints."""
 
     def __init__(self, log: RunLog, display: Display) -> None:
-        self.score = log.last_row["collect/score"] if log.last_row else float("nan")
+        self.score: float | None = log.last_row["collect/score"] if log.last_row else None
         self._log = log
         self._display = display
 
     def write(self, row: Row) -> None:
         self._log.write(row)
         self._display.update(row)
-        self.score = float(row["collect/score"])
+        score = float(row["collect/score"])
+        self.score = None if isnan(score) else score
 
     def save(self, state: TrainingState) -> None:
         self._log.save(state.to_dict())

@@ -12,6 +12,8 @@ from torch import Tensor
 from trpo_cli.critics.base import CriticState
 from trpo_cli.optimizers.base import Arrays
 from trpo_cli.policies.base import InputMap
+from trpo_cli.policies.input_moments import InputMoments
+from trpo_cli.samplers.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class TrainingState:
     sim_steps_total: int = 0  # environment steps simulated so far
     time_s: float = 0.0  # seconds spent iterating so far
     critic: CriticState | None = None  # of the value function
+    inputs: InputMoments | None = None  # what a running input map is made of
+    streams: Streams | None = None  # where the episodes stand that run on into the next iteration
 
     def to(self, device: str | torch.device) -> Self:
         """The state with the parameters that updates change on ``device``."""
@@ -45,8 +49,9 @@ class TrainingState:
             "sim_steps_total": self.sim_steps_total,
             "time_s": self.time_s,
         }
-        if self.critic is not None:
-            saved["critic"] = self.critic.to_dict()
+        for name in ("critic", "inputs", "streams"):
+            if (part := getattr(self, name)) is not None:
+                saved[name] = part.to_dict()
         if self.search is not None:
             saved["search"] = {key: torch.as_tensor(np.asarray(value)) for key, value in self.search.items()}
         return saved
@@ -54,11 +59,13 @@ class TrainingState:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """The state that ``to_dict`` saved."""
-        inputs, critic, search = saved["input_map"], saved.get("critic"), saved.get("search")
+        inputs, search = saved["input_map"], saved.get("search")
         return cls(
             theta=saved["theta"],
             input_map=InputMap(inputs["centre"].numpy(), inputs["half_range"].numpy(), inputs["clip"]),
-            critic=None if critic is None else CriticState.from_dict(critic),
+            critic=CriticState.from_dict(saved["critic"]) if "critic" in saved else None,
+            inputs=InputMoments.from_dict(saved["inputs"]) if "inputs" in saved else None,
+            streams=Streams.from_dict(saved["streams"]) if "streams" in saved else None,
             search=None if search is None else {key: value.numpy() for key, value in search.items()},
             episode_length=saved["episode_length"],
             iteration=saved["iteration"],
