@@ -169,15 +169,15 @@ def translated(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def missing_words(words: Sequence[str], recorded: Mapping[str, Any]) -> list[str]:
     """What a command has to say beside ``words``, so that it composes what was recorded."""
-    extra: list[str] = []
+    extra = ["critic=none"] if _planned(words).critic is not None else []  # no run of format 1 had one
     for _ in range(2):  # a word may make another value count
         planned = _planned([*words, *extra])
         composed, everything = _flat(planned.identity), _flat(planned.config)
         if unknown := [key for key in recorded if key not in everything]:
             raise ConfigError(f"the setting {unknown[0]}={recorded[unknown[0]]} of this run does not exist any more")
-        if new := [key for key in composed if key not in recorded]:
+        if new := [key for key in composed if key not in recorded and composed[key] is not None]:
             raise ConfigError(f"this run has no {new[0]}, and what runs did before there was one is not known")
-        if not (different := [key for key in composed if composed[key] != recorded[key]]):
+        if not (different := [key for key in composed if composed[key] != recorded.get(key)]):
             return extra
         extra += [f"{key}={_as_word(recorded[key])}" for key in different]
     raise ConfigError(f"no command was found that composes {', '.join(different)} as recorded")

@@ -23,7 +23,7 @@ class Timing:
 
     steps: int  # environment steps
     collect_s: float
-    update_s: float
+    update_s: float  # of the policy, and of the value function if there is one
 
     @property
     def steps_per_s(self) -> float:
@@ -38,8 +38,8 @@ def iterate(overrides: Sequence[str], n_workers: int, n: int, surviving: bool = 
         state, timings = algorithm.initial(), []
         for i in range(n + 1):
             state, row = algorithm.iterate(replace(state, iteration=i), group)
-            times = (float(row[f"time/{part}_s"]) for part in ("collect", "update"))
-            timings.append(Timing(int(row["collect/sim_steps"]), *times))
+            collect, update, critic = (float(row.get(f"time/{part}_s", 0)) for part in ("collect", "update", "critic"))
+            timings.append(Timing(int(row["collect/sim_steps"]), collect, update + critic))
         return timings[1:]
 
     return on_cores(n_workers, task)

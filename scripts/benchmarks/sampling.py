@@ -77,7 +77,7 @@ def against_gymnasium(env: str, gym_id: str, size: SamplerSize, n_workers: int) 
 def own_sampler(p: Parts, lanes: int, step_limit: int, group: Group) -> Callable[[], float]:
     """Return a function that measures steps/s of one batch, with ``lanes`` per worker. Each call is a new iteration."""
     n_paths = lanes * group.size
-    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None)
+    sampler = replace(p.sampler, n_paths=n_paths, steps_per_iteration=None, streams=None)
     iteration, steps = 0, 0.0
 
     def collect() -> None:

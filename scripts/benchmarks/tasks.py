@@ -46,4 +46,5 @@ def parts(*overrides: str, surviving: bool = False) -> Parts:
     if policy.input_scale == "percentile":
         policy = replace(policy.with_input_map(measure_input_map(task, policy, draw)), input_scale="fixed")
     theta = policy.initial(draw.generator("initial_policy"))
-    return Parts(sim, policy, theta, sampler, PolicyUpdate(task, policy, sampler, optimizer, SEED))
+    critic = build(cfg.critic, "critic").build(sim.obs_shape) if cfg.critic else None
+    return Parts(sim, policy, theta, sampler, PolicyUpdate(task, policy, sampler, optimizer, SEED, critic))

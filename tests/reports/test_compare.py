@@ -1,8 +1,8 @@
 """Any runs side by side."""
 
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from run_directories import MakeRun, read_csv
 
@@ -11,16 +11,9 @@ from trpo_cli.reports import compare
 from trpo_cli.reports.read_runs import find_runs
 
 
-def test_the_bootstrap_interval_is_that_of_the_mean():
-    table = np.random.default_rng(0).normal(5.0, 2.0, size=(400, 1))
-    mean, low, high = (float(value[0]) for value in compare.bootstrap(table))
-    error = table.std() / 20
-    assert mean == pytest.approx(table.mean())
-    assert low == pytest.approx(mean - 1.96 * error, abs=0.2 * error)
-    assert high == pytest.approx(mean + 1.96 * error, abs=0.2 * error)
-
-
-def test_compare_names_each_group_by_the_keys_that_differ(make_run: MakeRun, tmp_path: Path):
+def test_compare_names_each_group_by_the_keys_that_differ(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     for seed in (0, 1):
         make_run(name="a", seed=seed, scores=[0.0, 1.0])
         make_run(name="b", seed=seed, scores=[0.0, 3.0], kl_slack=2.0)
@@ -31,7 +24,11 @@ def test_compare_names_each_group_by_the_keys_that_differ(make_run: MakeRun, tmp
     assert last["single_path kl_slack=1"] == ("2", "1.0")
     assert last["single_path kl_slack=2"] == ("2", "3.0")
     assert last["cem"][0] == "1"
-    assert (tmp_path / "compare.png").exists()
+    assert (tmp_path / "compare.png").exists() and (tmp_path / "profile.png").exists()
+    finals, rivals = capsys.readouterr().out.split("\n\n")
+    assert re.search(r"single_path kl_slack=2 +\| 2 +\| 2 +\| 1.5 +\| 0 +\| 1.5 +\| 1.5 to 1.5 +\|", finals)
+    assert re.search(r"cem +\| 1 +\| 3 +\| 2 +\| – +\| 2 +\| one seed +\|", finals)
+    assert re.search(r"single_path kl_slack=2 +\| single_path kl_slack=1 +\| 1.00 +\| 1.00 to 1.00 +\|", rivals)
 
 
 def test_compare_tells_experiments_apart_by_name_where_nothing_else_does(make_run: MakeRun):

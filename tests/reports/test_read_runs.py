@@ -1,14 +1,17 @@
 """How a run is read from its directory, and what is said if it cannot be."""
 
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import pytest
-from run_directories import MakeRun, only
+import yaml
+from run_directories import MakeRun, only, write_run
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.read_runs import find_runs
+from trpo_cli.reports.curves import Curve
+from trpo_cli.reports.read_runs import find_runs, read_run
 
 
 def test_a_run_is_read_with_its_task_method_seed_and_rows(make_run: MakeRun):
@@ -84,3 +87,27 @@ def test_a_run_that_cannot_be_read_is_named(make_run: MakeRun, spoil: Callable[[
     spoil(directory)
     with pytest.raises(ConfigError, match=named):
         find_runs([root])
+
+
+def test_a_budget_of_steps_says_how_long_a_run_is(tmp_path: Path):
+    for finished, n_rows, planned in ((True, 2, 2), (False, 2, 5)):  # 500 steps per row of 2,300
+        directory = write_run(tmp_path / str(n_rows + finished), scores=[1.0] * n_rows, finished=finished)
+        config = yaml.safe_load((directory / ".hydra/config.yaml").read_text())
+        (directory / ".hydra/config.yaml").write_text(
+            yaml.safe_dump(config | {"iterations": None, "total_steps": 2300})
+        )
+        run = read_run(directory)
+        assert run is not None and run.asked == (inf, 2300) and run.planned == planned
+
+
+def test_seeds_that_reach_their_budget_of_steps_in_fewer_iterations_are_finished(tmp_path: Path):
+    runs = []
+    for seed, n_rows in enumerate((4, 3, 2)):
+        directory = write_run(tmp_path, seed=seed, scores=[1.0] * n_rows, finished=seed < 2)
+        config = yaml.safe_load((directory / ".hydra/config.yaml").read_text())
+        (directory / ".hydra/config.yaml").write_text(
+            yaml.safe_dump(config | {"iterations": None, "total_steps": 1900})
+        )
+        runs.append(read_run(directory))
+    curve = Curve("cartpole", "single_path", {}, tuple(run for run in runs if run is not None))
+    assert [run.seed for run in curve.unfinished] == [2] and curve.progress == "unfinished: 2 of 4"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from compose import planned
-from rewriting import main, new_words
+from rewriting import main, missing_words, new_words
 
-from trpo_cli.runs.directory import require_same_run
+from trpo_cli.runs.directory import flat, require_same_run
 
 TASK = {"step_limit": 40, "iterations": 200, "gamma": 0.99}  # what the script reads of it, and some more
 VINE = {"n_trunks": 32, "n_states": 5000, "n_actions": 4, "branch_length": 7, "proposal": "policy"}
@@ -71,6 +71,11 @@ def test_a_setting_without_effect_is_not_added(tmp_path: Path):
     identity = require_continued(run, words.split())["identity"]
     assert "fisher_min_states" not in identity["optimizer"] and identity["sampler"]["n_paths"] == 32
     assert "nonlinearity" not in identity["policy"]
+
+
+def test_a_run_of_a_task_that_has_a_critic_now_is_one_without(tmp_path: Path):
+    recorded = flat(json.loads(json.dumps(planned("env=hopper_v5", "critic=none", "sampler.gamma=0.9").identity)))
+    assert missing_words(["env=hopper_v5"], recorded) == ["critic=none", "sampler.gamma=0.9"]
 
 
 def test_a_search_keeps_its_scaled_population_and_no_sampler(tmp_path: Path):

@@ -19,7 +19,13 @@ WALKS = [
     f"gym_envs:{kind}Walk-v0" for kind in ("", "Numbered", "Tall", "Pushed", "Stepped", "Shifted", "Factored", "Locked")
 ]
 IDS = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5", *WALKS]
-SMALL = ("step_limit=30", "sampler.steps_per_iteration=null", "sampler.n_paths=8", "policy.input_scale=none")
+SMALL = (
+    "step_limit=30",
+    "sampler.steps_per_iteration=null",
+    "sampler.n_paths=8",
+    "policy.input_scale=none",
+    "critic=none",
+)
 NAMES = ("single", "vine")
 TWIGS = (
     "sampler=vine",
@@ -28,6 +34,7 @@ TWIGS = (
     "sampler.n_states=9",
     "sampler.branch_length=8",
     "policy.input_scale=none",
+    "critic=none",
 )
 
 
@@ -254,7 +261,7 @@ def test_an_environment_without_a_limit_needs_one():
 )
 def test_the_vine_refuses_what_cannot_be_copied_and_single_paths_do_not(kind, reason):
     words = ("env=gymnasium", f"env.id=gym_envs:{kind}Walk-v0")
-    assert planned(*words).task.step_limit == 30
+    assert planned(*words, "critic=none").task.step_limit == 30
     with pytest.raises(ConfigError, match=f"^env.id=gym_envs:{kind}Walk-v0") as caught:
         planned(*words, "sampler=vine")
     assert reason in str(caught.value) and str(caught.value).endswith("use sampler=single")

@@ -2,26 +2,34 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import Curve, describe
+from trpo_cli.reports.curves import Curve, describe, mean_and_error
 from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
 from trpo_cli.reports.read_runs import Run
-from trpo_cli.reports.tables import markdown, number, write_csv
+from trpo_cli.reports.statistics import (
+    interquartile_mean,
+    mean_with_interval,
+    probability_of_improvement,
+    profile_with_interval,
+    with_interval,
+)
+from trpo_cli.reports.tables import NONE, markdown, number, write_csv
 
-RESAMPLES = 2000
 # Settings of the machine and of the bookkeeping, which do not make two runs different; the scale is in the numbers.
 IGNORED = {"seed", "workers", "device", "path_scale", "iterations", "total_steps", "checkpoint_every", "outputs"}
 
 
 def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
-    """Draw ``compare.png`` and write ``compare.csv`` into ``out``. Return the table of final values.
+    """Draw ``compare.png`` and ``profile.png``, and write ``compare.csv`` into ``out``. Return the tables.
+
+    The tables hold the final values of each group, and for each two groups of a task how likely one beats the other.
 
     key: the column of ``progress.jsonl`` to compare
     against: the horizontal axis, "iterations" or "sim_steps"
@@ -37,14 +45,34 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     _draw(groups, key, against).savefig(out / "compare.png", dpi=120)
     headers = ["task", "group", "iteration", "n_seeds", "sim_steps", "mean", "low", "high"]
     write_csv(out / "compare.csv", headers, [line for group in groups for line in _points(group, key)])
-    lines = []
-    for group in groups:
-        final = group.finals(key)
-        mean, low, high = (number(float(value[0])) for value in bootstrap(final[:, None]))
-        interval = f"{low} to {high}" if len(final) > 1 else "one seed"
-        reached = group.progress or str(len(group.runs[0].rows))
-        lines.append([group.task, group_name(group), str(len(group.runs)), reached, mean, interval])
-    return markdown(["task", "group", "seeds", "iterations", f"final {key}", "95% interval"], lines)
+    _draw_profiles(groups, key).savefig(out / "profile.png", dpi=120)
+    headers = ["task", "group", "seeds", "iterations", f"final {key}", "error", "interquartile mean", "95% interval"]
+    table = markdown(headers, [_final_line(group, key) for group in groups])
+    rivals = [_rival_line(*pair, key) for pair in combinations(groups, 2) if pair[0].task == pair[1].task]
+    if not rivals:
+        return table
+    return f"{table}\n\n" + markdown(["task", "group", "beats", "probability", "95% interval"], rivals)
+
+
+def _final_line(group: Curve, key: str) -> list[str]:
+    final = group.finals(key)
+    reached = group.progress or str(len(group.runs[0].rows))
+    mean, error = mean_and_error(final[:, None])
+    middle, low, high = with_interval(interquartile_mean, [final])
+    spread = [number(float(error[0])), number(middle), f"{number(low)} to {number(high)}"]
+    several = spread if len(final) > 1 else [NONE, number(middle), "one seed"]
+    return [group.task, group_name(group), str(len(group.runs)), reached, number(float(mean[0])), *several]
+
+
+def _rival_line(one: Curve, other: Curve, key: str) -> list[str]:
+    """How likely a seed of the better group ends above a seed of the other."""
+    ours, theirs = [one.finals(key)], [other.finals(key)]
+    if probability_of_improvement(ours, theirs) < 0.5:
+        one, other, ours, theirs = other, one, theirs, ours
+    probability, low, high = with_interval(probability_of_improvement, ours, theirs)
+    several = min(len(ours[0]), len(theirs[0])) > 1
+    interval = f"{low:.2f} to {high:.2f}" if several else "one seed"
+    return [one.task, group_name(one), group_name(other), f"{probability:.2f}", interval]
 
 
 def group_name(group: Curve) -> str:
@@ -65,24 +93,6 @@ def group_runs(runs: Sequence[Run]) -> list[Curve]:
     return sorted(groups, key=lambda group: (group.task, group_name(group)))
 
 
-def bootstrap(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean over seeds and the ends of its 95% percentile bootstrap interval, each `[T]`.
-
-    table: `[n_seeds, T]`, NaN if a seed has no value. The interval of a single seed has width 0.
-    """
-    draws = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
-    weights = np.stack([(draws == seed).sum(axis=1) for seed in range(len(table))], axis=1)
-    present = ~np.isnan(table)
-    n = weights @ present
-    # A resample may miss every seed that has this iteration. It is then left out.
-    means = np.divide(weights @ np.nan_to_num(table), n, out=np.full(n.shape, np.nan), where=n > 0)
-    some = present.any(axis=0)
-    mean = np.divide(np.nansum(table, axis=0), present.sum(axis=0), out=np.full(n.shape[1], np.nan), where=some)
-    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    low[some], high[some] = np.nanquantile(means[:, some], [0.025, 0.975], axis=0)
-    return mean, low, high
-
-
 def _configuration(run: Run) -> dict[str, Any]:
     own = {key: value for key, value in run.config.items() if not isinstance(value, dict) and key not in IGNORED}
     return {**run.settings, **own}
@@ -98,7 +108,7 @@ def _keys_that_differ(rivals: Sequence[dict[str, Any]]) -> list[str]:
 
 def _points(group: Curve, key: str) -> list[tuple[object, ...]]:
     table, steps = group.table(key), group.x("sim_steps")
-    columns = zip((~np.isnan(table)).sum(axis=0), steps, *bootstrap(table), strict=True)
+    columns = zip((~np.isnan(table)).sum(axis=0), steps, *mean_with_interval(table), strict=True)
     return [(group.task, group_name(group), i, *(value.item() for value in values)) for i, values in enumerate(columns)]
 
 
@@ -110,9 +120,30 @@ def _draw(groups: Sequence[Curve], key: str, against: str) -> Figure:
         label_panel(axes, task, against, key)
         for group in (group for group in groups if group.task == task):
             notes = [group_name(group).replace(" ", "\n", 1), count_seeds(len(group.runs)), group.progress]
-            draw_band(axes, group.x(against), *bootstrap(group.table(key)), label="\n".join(filter(None, notes)))
+            draw_band(
+                axes, group.x(against), *mean_with_interval(group.table(key)), label="\n".join(filter(None, notes))
+            )
         if against == "sim_steps":
             axes.set_xscale("log")
         put_legend_beside(axes)
     figure.suptitle("Mean over seeds with a 95% bootstrap interval")
+    return figure
+
+
+def _draw_profiles(groups: Sequence[Curve], key: str) -> Figure:
+    """For every value: the fraction of a group's seeds that end above it."""
+    tasks = sorted({group.task for group in groups})
+    figure = Figure(figsize=(9, 4.5 * len(tasks)), layout="constrained")
+    for i, task in enumerate(tasks):
+        axes = figure.add_subplot(len(tasks), 1, i + 1)
+        members = [group for group in groups if group.task == task]
+        finals = [group.finals(key) for group in members]
+        values = np.linspace(min(x.min() for x in finals), max(x.max() for x in finals), 200)
+        for group, final in zip(members, finals, strict=True):
+            label = f"{group_name(group).replace(' ', chr(10), 1)}\n{count_seeds(len(final))}"
+            draw_band(axes, values, *profile_with_interval([final], values), label=label)
+        axes.set(title=task, xlabel=f"final {key}", ylabel="fraction of seeds above it")
+        axes.grid(alpha=0.25)
+        put_legend_beside(axes)
+    figure.suptitle("Performance profiles with a 95% bootstrap interval")
     return figure

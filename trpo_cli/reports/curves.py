@@ -38,13 +38,14 @@ class Curve:
 
     @property
     def planned(self) -> int:
-        """The number of iterations that were asked for, the largest over the seeds."""
+        """The number of iterations of a whole run, the largest over the seeds."""
         return max(run.planned for run in self.runs)
 
     @property
     def unfinished(self) -> Seeds:
-        """The seeds that have fewer iterations than planned, including seeds that were asked for fewer."""
-        return tuple(run for run in self.runs if not run.finished or len(run.rows) < self.planned)
+        """The seeds that are not finished, and those that were asked for less than others."""
+        asked = max(run.asked for run in self.runs)
+        return tuple(run for run in self.runs if not run.finished or run.asked < asked)
 
     @property
     def progress(self) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,19 @@ class Run:
         return str(self.config.get("name", ""))
 
     @property
+    def asked(self) -> tuple[float, float]:
+        """The iterations and the environment steps at which the run was told to end; infinite if it was not told."""
+        limits = (self.config.get(key) for key in ("iterations", "total_steps"))
+        iterations, steps = (inf if limit is None else float(limit) for limit in limits)
+        return iterations, steps
+
+    @property
     def planned(self) -> int:
-        """The number of iterations that were asked for."""
-        return int(self.config["iterations"])
+        """The iterations of the whole run; estimated from those so far if its budget of steps will end it."""
+        if self.finished:
+            return len(self.rows)
+        iterations, steps = self.asked
+        return ceil(min(iterations, steps * len(self.rows) / self.rows[-1]["sim_steps_total"]))
 
     @cached_property
     def parts(self) -> list[Part]:

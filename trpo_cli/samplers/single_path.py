@@ -43,7 +43,7 @@ class SinglePath:
             require(self.n_paths > 1, "n_paths", self.n_paths, "at least 2 with sampler.baseline=time")
         if self.streams is not None:
             require(self.streams >= 1, "streams", self.streams, "at least 1, or null for whole episodes")
-            least = f"at least sampler.streams={self.streams}: one step per stream"
+            least = f"at least sampler.streams={self.streams}, one step per stream; or add sampler.streams=null"
             require(steps is not None and steps >= self.streams, "steps_per_iteration", steps, least)
 
     @property
