@@ -11,25 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reproducing.jobs import (
+    BUDGETS,
+    CONTROLS,
     GAMES_IN_ORDER,
     METHODS,
+    Control,
     Evaluation,
     Job,
     atari_jobs,
     evaluations,
     figure4_jobs,
     folder,
+    gymnasium_jobs,
     table2_jobs,
 )
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports.paper import SAMPLERS, TASKS
 
 USAGE = (
-    "figure4|table2|figure5|table1|table3 [scale=paper|laptop|smoke] [task=cartpole,…|pong,…] [method=vine,…] "
-    "[seeds=N] [iterations=N] [episodes=100] [out=outputs]"
+    "figure4|table2|figure5|table1|table3|gymnasium [scale=paper|laptop|smoke] [task=cartpole,…|pong,…|hopper_v5,…] "
+    "[method=vine,…|ours,trpo,ppo] [seeds=N] [iterations=N] [episodes=N] [out=outputs]"
 )
 ATARI = ("figure5", "table1", "table3")  # they are drawn from the same runs
-TARGETS = ("figure4", "table2", *ATARI)
+TARGETS = ("figure4", "table2", *ATARI, "gymnasium")
 SCALES = ("paper", "laptop", "smoke")
 NUMBERS = {"seeds": "the number of seeds", "iterations": "of a run", "episodes": "of each policy"}
 
@@ -44,10 +48,17 @@ class ReproduceRequest:
     methods: tuple[str, ...]
     seeds: range
     iterations: str  # of an Atari run; "" for all 500
-    episodes: int  # that Table 1 plays with each policy
+    episodes: int  # that Table 1 and the benchmark play with each policy
     out: Path
 
+    def todo(self) -> list[Job | Evaluation | Control]:
+        """Return the runs in their order, with the evaluations that the report needs."""
+        if self.target == "gymnasium":
+            return gymnasium_jobs(self.tasks, self.methods, len(self.seeds), self.episodes)
+        return [*self.jobs(), *self.evaluations()]
+
     def jobs(self) -> list[Job]:
+        """Return the runs of a figure or table of the paper."""
         if self.target in ATARI:
             return atari_jobs(self.tasks, self.methods, self.scale, self.seeds, self.iterations)
         if self.target == "table2":
@@ -62,6 +73,9 @@ class ReproduceRequest:
 
     def report(self) -> list[str]:
         """Return the words of the ``trpo-report`` command for the runs that exist, [] if there are none."""
+        if self.target == "gymnasium":
+            benchmark = Path("outputs/gymnasium")
+            return [self.target, str(benchmark), "--out", str(self.out / self.target)] if benchmark.is_dir() else []
         name = folder(self.target, self.scale)
         runs = [f"outputs/{run}" for run in sorted({_name(job) for job in self.jobs()})]
         tasks = ["--task", *self.tasks] if self.target == "figure4" else []
@@ -80,14 +94,16 @@ def parse(words: Sequence[str]) -> ReproduceRequest:
     """
     if not words or words[0] not in TARGETS:
         raise ConfigError(f"say what to reproduce, one of {', '.join(TARGETS)}: {USAGE}")
-    target, atari = words[0], words[0] in ATARI
-    choices = {
-        "scale": SCALES,
-        "task": GAMES_IN_ORDER if atari else tuple(TASKS),
-        "method": tuple(SAMPLERS) if atari else tuple(METHODS),
-    }
-    given = {"scale": "paper", "task": ",".join(choices["task"]), "method": ",".join(choices["method"])}
-    given |= {"seeds": "1" if atari else "5", "iterations": "", "episodes": "100", "out": "outputs"}
+    target, atari, benchmark = words[0], words[0] in ATARI, words[0] == "gymnasium"
+    tasks, methods = (tuple(TASKS), tuple(METHODS))
+    if atari:
+        tasks, methods = GAMES_IN_ORDER, tuple(SAMPLERS)
+    elif benchmark:
+        tasks, methods = tuple(BUDGETS), ("ours", *CONTROLS)
+    choices = {"scale": ("paper",) if benchmark else SCALES, "task": tasks, "method": methods}
+    given = {"scale": "paper", "task": ",".join(tasks), "method": ",".join(methods)}
+    seeds, episodes = ("10", "20") if benchmark else ("1" if atari else "5", "100")
+    given |= {"seeds": seeds, "iterations": "", "episodes": episodes, "out": "outputs"}
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if key not in given or not equals:
@@ -128,9 +144,8 @@ def main() -> int:
     except ConfigError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 2
-    failed: list[Job | Evaluation] = []
-    todo: list[Job | Evaluation] = [*request.jobs(), *request.evaluations()]
-    for job in todo:
+    failed: list[Job | Evaluation | Control] = []
+    for job in request.todo():
         status = job.run()
         if status < 0 or status >= 128:
             return status  # a signal stopped the job, so stop here too

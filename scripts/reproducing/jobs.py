@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trpo_cli.reports.gymnasium import CONTROL, GREEDY, STOCHASTIC, gymnasium_id
 from trpo_cli.reports.paper import GAMES, SAMPLERS, published_curves
 from trpo_cli.reports.paper import METHODS as PAPERS_METHODS
 from trpo_cli.reports.table1 import EVALUATION, RANDOM
@@ -99,18 +100,86 @@ def atari_jobs(games: Sequence[str], methods: Sequence[str], scale: str, seeds: 
     ]
 
 
+# Gymnasium's tasks and their budgets of environment steps: those that others have published scores at.
+BUDGETS = dict.fromkeys(
+    (
+        *("hopper_v5", "walker2d_v5", "half_cheetah_v5", "swimmer_v5", "ant_v5", "humanoid_v5"),
+        *("reacher_v5", "pusher_v5", "inverted_pendulum_v5", "inverted_double_pendulum_v5"),
+    ),
+    1_000_000,
+)
+BUDGETS |= {"CartPole-v1": 100_000, "Acrobot-v1": 100_000, "Pendulum-v1": 100_000, "MountainCarContinuous-v0": 50_000}
+BUDGETS |= {"LunarLander-v3": 200_000, "BipedalWalker-v3": 1_000_000}
+FIRST_SEED = 100  # no setting was chosen on the seeds from here on
+CONTROLS = ("trpo", "ppo")
+CONTROL_SEEDS = 5  # a control takes several times as long as a run of ours
+
+
+def gymnasium_jobs(
+    tasks: Sequence[str], methods: Sequence[str], n_seeds: int, episodes: int
+) -> "list[Job | Evaluation | Control]":
+    """Return the jobs behind the benchmark: one seed of every task and method comes before the next seed of any."""
+    jobs: list[Job | Evaluation | Control] = []
+    for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
+        for task in tasks:
+            if "ours" in methods:
+                jobs += _benchmark_run(task, seed, episodes)
+            if seed < FIRST_SEED + CONTROL_SEEDS:
+                controls = [method for method in methods if method in CONTROLS]
+                jobs += [Control(gymnasium_id(task), method, seed, BUDGETS[task]) for method in controls]
+    return jobs
+
+
+def _benchmark_run(task: str, seed: int, episodes: int) -> "list[Job | Evaluation]":
+    words: tuple[str, ...]
+    if task.endswith("_v5"):
+        words, name = (f"env={task}",), "gymnasium"
+        directory = Path(f"outputs/{name}/{task}/trpo-single-mlp/seed{seed}")
+    else:
+        words, name = ("env=gymnasium", f"env.id={task}"), f"gymnasium/{task}"
+        directory = Path(f"outputs/{name}/gymnasium/trpo-single-mlp/seed{seed}")
+    train = Job((*words, f"total_steps={BUDGETS[task]}", f"seed={seed}", f"name={name}", "checkpoint_every=20"))
+    return [train, *(Evaluation(directory, episodes, file) for file in (GREEDY, STOCHASTIC))]
+
+
+@dataclass(frozen=True)
+class Control:
+    """One run of another library, in a process of its own."""
+
+    env: str  # Gymnasium's name
+    algorithm: str  # of `CONTROLS`
+    seed: int
+    steps: int
+
+    @property
+    def directory(self) -> Path:
+        return Path(f"outputs/gymnasium/controls/{self.env}/{self.algorithm}/seed{self.seed}")
+
+    @property
+    def command(self) -> str:
+        words = (self.env, self.algorithm, str(self.seed), str(self.steps), str(self.directory))
+        return f"python scripts/reproducing/controls.py {' '.join(words)}"
+
+    def run(self) -> int:
+        """Train and evaluate, and return the exit status. Do nothing if the result is there."""
+        if (self.directory / CONTROL).exists():
+            return 0
+        print(f"$ {self.command}", flush=True)
+        return subprocess.run([sys.executable, *self.command.split()[1:]]).returncode
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """One ``trpo-eval`` command on a run directory, for Table 1."""
+    """One ``trpo-eval`` command on a run directory, for Table 1 and for the benchmark."""
 
     run_directory: Path
     episodes: int
-    random: bool  # random actions instead of the trained policy
+    file: str  # of the result, which says how the policy plays: at random, greedily, or as it was trained
 
     @property
     def words(self) -> list[str]:
-        words = [f"run={self.run_directory}", f"episodes={self.episodes}"]
-        return words + (["random=true", f"out={self._out}"] if self.random else [])
+        how = {RANDOM: ["random=true", f"out={self._out}"], GREEDY: ["greedy=true"]}
+        return [f"run={self.run_directory}", f"episodes={self.episodes}", *how.get(self.file, [])]
 
     @property
     def command(self) -> str:
@@ -118,7 +187,7 @@ class Evaluation:
 
     @property
     def _out(self) -> Path:
-        return self.run_directory / (RANDOM if self.random else EVALUATION)
+        return self.run_directory / self.file
 
     def run(self) -> int:
         """Evaluate, and return the exit status. Do nothing if there is no checkpoint or the result is up to date."""
@@ -134,7 +203,7 @@ class Evaluation:
             n_rows = len((self.run_directory / "progress.jsonl").read_text().splitlines())
         except (OSError, ValueError):
             return False
-        return bool(found["episodes"] == self.episodes and (self.random or found["iterations"] == n_rows))
+        return bool(found["episodes"] == self.episodes and (self.file == RANDOM or found["iterations"] == n_rows))
 
 
 def evaluations(
@@ -146,6 +215,6 @@ def evaluations(
     found = []
     for game in games:
         directories = [Path(f"outputs/{name}/atari/{game}/trpo-{s}/seed{k}") for k in seeds for s in samplers]
-        found += [Evaluation(directory, episodes, random=False) for directory in directories]
-        found += [Evaluation(directory, episodes, random=True) for directory in directories[:1]]
+        found += [Evaluation(directory, episodes, EVALUATION) for directory in directories]
+        found += [Evaluation(directory, episodes, RANDOM) for directory in directories[:1]]
     return found

@@ -41,7 +41,7 @@ def write_run(
         "step_limit": 1000,
         "env": {"_target_": "trpo_cli.sims.X"},
         "policy": {"hidden_sizes": [50, 50]},
-        "sampler": SAMPLERS[method.rpartition("-")[2]],
+        "sampler": SAMPLERS[method.split("-")[1]],
         "optimizer": {"kl_limit": 0.01, "kl_slack": 1.0, **optimizer},
     }
     (directory / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))

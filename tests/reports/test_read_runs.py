@@ -78,7 +78,7 @@ def rename_the_method(directory: Path) -> None:
         (remove_the_config, r"cannot read .*config\.yaml"),
         (empty_the_config, r"config\.yaml .*seed .*iterations"),
         (break_the_description, r"cannot read .*run\.json"),
-        (rename_the_method, r"trpo/seed0 .*<env>/<optimizer>-<sampler>/seed<seed>"),
+        (rename_the_method, r"trpo/seed0 .*<env>/<optimizer>-<sampler>\[-<critic>\]/seed<seed>"),
     ],
 )
 def test_a_run_that_cannot_be_read_is_named(make_run: MakeRun, spoil: Callable[[Path], None], named: str):

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from compose import planned
 from hydra import compose, initialize_config_dir
 from reproducing.__main__ import parse
-from reproducing.jobs import PATHS_PENALTIES, PENALTIES, Evaluation, Job
+from reproducing.jobs import PATHS_PENALTIES, PENALTIES, Control, Evaluation, Job
 
 from trpo_cli.config.schema import conf_dir, register_schema
 from trpo_cli.errors import ConfigError
+from trpo_cli.reports.table1 import EVALUATION
 
 
 def words(job: Job) -> dict[str, str]:
@@ -111,12 +113,40 @@ def test_the_atari_targets_share_their_runs_and_table_1_evaluates_them():
 
 
 def test_a_run_is_evaluated_again_only_where_it_was_trained_further(tmp_path: Path):
-    evaluation = Evaluation(tmp_path, 5, random=False)
+    evaluation = Evaluation(tmp_path, 5, EVALUATION)
     assert evaluation.run() == 0  # no checkpoint: nothing to do
     (tmp_path / "progress.jsonl").write_text("{}\n{}\n")
     (tmp_path / "evaluation.json").write_text('{"iterations": 2, "episodes": 5}')
-    assert evaluation._up_to_date() and not Evaluation(tmp_path, 6, random=False)._up_to_date()
+    assert evaluation._up_to_date() and not Evaluation(tmp_path, 6, EVALUATION)._up_to_date()
     (tmp_path / "progress.jsonl").write_text("{}\n{}\n{}\n")
     assert not evaluation._up_to_date()
     (tmp_path / "evaluation.json").write_text("{")
     assert not evaluation._up_to_date()
+
+
+def test_the_benchmark_runs_ours_scores_it_twice_and_runs_the_controls_on_fewer_seeds():
+    request = parse(["gymnasium", "task=hopper_v5,CartPole-v1", "seeds=6"])
+    todo = request.todo()
+    ours = [job for job in todo if isinstance(job, Job)]
+    assert [words(job)["seed"] for job in ours] == [str(100 + i) for i in range(6) for _ in range(2)]
+    assert [planned(*job.overrides).schedule.total_steps for job in ours[:2]] == [10**6, 10**5]
+    scored = [job for job in todo if isinstance(job, Evaluation)]
+    assert {job.run_directory for job in scored} == {planned(*job.overrides).directory for job in ours}
+    assert [job.command.split()[-1] for job in scored[:2]] == ["greedy=true", "episodes=20"]
+    controls = [job for job in todo if isinstance(job, Control)]
+    assert len(controls) == 5 * 2 * 2 and len({job.directory for job in controls}) == 20
+    assert controls[0].command.startswith("python scripts/reproducing/controls.py Hopper-v5 trpo 100 1000000 outputs/")
+    assert request.report() == [] or request.report()[0] == "gymnasium"
+
+
+def test_every_task_of_the_benchmark_composes_with_a_critic():
+    for job in parse(["gymnasium", "seeds=1", "method=ours"]).todo():
+        if isinstance(job, Job) and "LunarLander" not in job.command and "Bipedal" not in job.command:  # need box2d
+            assert planned(*job.overrides).critic is not None
+
+
+def test_the_benchmark_has_one_scale():
+    with pytest.raises(ConfigError, match="scale=smoke does not exist"):
+        parse(["gymnasium", "scale=smoke"])
+    with pytest.raises(ConfigError, match="method=vine does not exist; choices: ours, trpo, ppo"):
+        parse(["gymnasium", "method=vine"])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports import compare, figure4, figure5, table1, table2, table3, theory
+from trpo_cli.reports import compare, figure4, figure5, gymnasium, table1, table2, table3, theory
 from trpo_cli.reports.drawing import X_AXES
 from trpo_cli.reports.paper import TASKS
 from trpo_cli.reports.read_runs import find_runs
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(chosen: argparse.Namespace) -> str:
     if chosen.report == "theory":
         return theory.report(chosen.out, chosen.seed)
+    if chosen.report == "gymnasium":
+        return gymnasium.report(chosen.runs, chosen.out)
     runs = find_runs(chosen.runs)
     if chosen.report == "figure4":
         return figure4.report(runs, chosen.out, chosen.against or list(X_AXES), chosen.task or list(TASKS))
@@ -94,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
         "table3",
         "The paper's settings for Atari next to ours, as configured and as measured.",
         "table3.md and table3.csv",
+    )
+    add(
+        "gymnasium",
+        "The benchmark on Gymnasium's tasks: ours beside the controls of scripts/reproduce gymnasium.",
+        "benchmark.csv, curves.csv, table.md, benchmark.png and profile.png",
     )
     report = add(
         "compare",

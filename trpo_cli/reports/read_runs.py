@@ -148,11 +148,12 @@ def read_run(directory: Path) -> Run | None:
 
 
 def _options_of(directory: Path) -> dict[str, str]:
-    """Return the optimizer and the sampler that the name of a run directory says."""
-    layout = re.fullmatch(r"(.+)-([^-]+)", directory.parent.name)
+    """Return the optimizer, the sampler and the critic that the name of a run directory says."""
+    layout = re.fullmatch(r"([^-]+)-([^-]+)(?:-([^-]+))?", directory.parent.name)
     if layout is None:
-        raise ConfigError(f"{directory} is not named <env>/<optimizer>-<sampler>/seed<seed>, as a run directory is")
-    return {"optimizer": layout[1], "sampler": layout[2]}
+        form = "<env>/<optimizer>-<sampler>[-<critic>]/seed<seed>"
+        raise ConfigError(f"{directory} is not named {form}, as a run directory is")
+    return {"optimizer": layout[1], "sampler": layout[2], "critic": layout[3] or "none"}
 
 
 def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
