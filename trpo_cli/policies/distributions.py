@@ -128,7 +128,13 @@ class DiagonalGaussian:
     def in_numpy(self, free: Array) -> Callable[[Array, NDArray[np.float32]], tuple[Array, Array]]:
         """``sample`` in NumPy, with the log-stds ``free`` ``[A]``."""
         std = np.exp(free)
-        return lambda mean, noise: (np.concatenate([mean, np.broadcast_to(free, mean.shape)], 1), mean + std * noise)
+
+        def sample(mean: Array, noise: NDArray[np.float32]) -> tuple[Array, Array]:
+            params = np.empty((len(mean), 2 * self.size), mean.dtype)
+            params[:, : self.size], params[:, self.size :] = mean, free
+            return params, mean + std * noise
+
+        return sample
 
 
 @dataclass(frozen=True)

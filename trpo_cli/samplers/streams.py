@@ -96,12 +96,10 @@ def run_streams(
         states, rewards[k], terminated[k] = step.states, step.rewards, step.terminated
         t += 1
         returns += step.rewards
-        truncated[k] = t >= task.step_limit
-        if step.truncated is not None:
-            truncated[k] |= step.truncated
-        truncated[k] &= ~step.terminated
-        ended = np.flatnonzero(terminated[k] | truncated[k])
-        if len(ended):
+        cut = t >= task.step_limit if step.truncated is None else (t >= task.step_limit) | step.truncated
+        if (cut | step.terminated).any():
+            truncated[k] = cut & ~step.terminated
+            ended = np.flatnonzero(cut | step.terminated)
             if truncated[k].any():
                 cut_obs.append(observe(sim, states[truncated[k]]))
             finished += [(k, mine.start + i, (returns[i], t[i], float(terminated[k, i]))) for i in ended.tolist()]
@@ -111,8 +109,8 @@ def run_streams(
         obs = observe(sim, states)
     require_finite(rewards)
     packed = [np.concatenate(column) for column in zip(*decisions, strict=True)]
-    cut = np.concatenate([obs[:0], *cut_obs])
-    stretch = Stretch(packed[0], packed[1], packed[2], rewards, terminated, truncated, cut, obs)
+    after_cuts = np.concatenate([obs[:0], *cut_obs])
+    stretch = Stretch(packed[0], packed[1], packed[2], rewards, terminated, truncated, after_cuts, obs)
     return stretch, _after(before, to_saved(sim, states), (t, returns), finished, states, group)
 
 

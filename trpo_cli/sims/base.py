@@ -10,6 +10,7 @@ declared by the small protocols after it: `Drawable`, `Timed`, `Copyable`, `Sava
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,12 +53,12 @@ class Continuous:
         """None: the controls are real numbers."""
         return None
 
-    @property
+    @cached_property
     def centre(self) -> Floats:
         """`[A]` middle of the box; 0 if a bound is infinite."""
         return np.where(self._bounded, 0.5 * self.low + 0.5 * self.high, 0.0)
 
-    @property
+    @cached_property
     def half_range(self) -> Floats:
         """`[A]` half the width of the box; 1 if a bound is infinite."""
         return np.where(self._bounded, 0.5 * self.high - 0.5 * self.low, 1.0)

@@ -135,7 +135,8 @@ class Locomotion:
         observations = np.array(states[:, 1 + self.excluded_positions :], dtype=np.float32)
         if self.velocity_clip < math.inf:
             velocities = observations[:, -self._engine.model.nv :]
-            np.clip(velocities, -self.velocity_clip, self.velocity_clip, out=velocities)
+            np.maximum(velocities, -self.velocity_clip, out=velocities)  # np.clip takes four times as long
+            np.minimum(velocities, self.velocity_clip, out=velocities)
         return observations
 
     def step(self, states: Floats, actions: Floats) -> Step:
@@ -186,7 +187,7 @@ class Locomotion:
             return np.ones(len(states), dtype=bool)
         low, high = self._healthy_box
         values = states[:, 2:]
-        return np.all((low < values) & (values < high), axis=1)
+        return np.logical_and.reduce((low < values) & (values < high), axis=1)  # np.all takes twice as long
 
     @cached_property
     def _healthy_box(self) -> tuple[Floats, Floats] | None:
