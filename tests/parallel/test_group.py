@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from compose import planned
 from random_batches import in_workers
 from toy_sims import Echo, cartpole, mlp, single, trpo, vine
 
@@ -19,6 +20,7 @@ from trpo_cli.samplers.episodes import policy_noise, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
+from trpo_cli.training import algorithms
 from trpo_cli.training.algorithms import PolicyUpdate, PopulationSearch
 from trpo_cli.training.state import TrainingState
 
@@ -167,6 +169,51 @@ def test_every_worker_holds_the_same_theta_bit_for_bit(size: int):
     for name in SAMPLERS:
         thetas = [result[name][1] for result in results(size)]
         assert all(np.array_equal(theta, thetas[0]) for theta in thetas)
+
+
+@cache
+def with_critic(size: int, small_batch: int) -> list[Any]:
+    """Rows, θ, inputs and V's parameters after three iterations with a critic, on streams and on whole episodes."""
+    config = planned("critic=mlp", "critic.hidden_sizes=[8]").critic
+    policy = replace(POLICY, input_scale="running")
+
+    def body(group: Group) -> list[Any]:
+        found = []
+        for sampler in (single(gamma=0.99, streams=5, steps_per_iteration=300), single(gamma=0.99, n_paths=7)):
+            algorithm = PolicyUpdate(TASK, policy, sampler, trpo(), 0, config)
+            state, rows = algorithm.initial(), []
+            for i in range(N_ITERATIONS):
+                state, row = algorithm.iterate(replace(state, iteration=i), group)
+                rows.append(untimed(row))
+            assert state.critic is not None and state.inputs is not None
+            found.append((rows, state.theta.numpy(), state.inputs.mean, state.critic.theta.numpy()))
+        return found
+
+    before, algorithms.SMALL_BATCH = algorithms.SMALL_BATCH, small_batch
+    try:
+        return [body(Group())] if size == 1 else in_workers(size, body)
+    finally:
+        algorithms.SMALL_BATCH = before
+
+
+@pytest.mark.parametrize("small_batch", [0, 10**6])
+@pytest.mark.parametrize("size", [2, 3])
+def test_with_a_critic_the_workers_together_and_the_leader_alone_learn_what_one_process_does(
+    size: int, small_batch: int
+):
+    everybody, expected = with_critic(size, small_batch), with_critic(1, 0)[0]
+    for found in everybody:
+        for (rows, *arrays), (_, *leaders), (expected_rows, *expected_arrays) in zip(
+            found, everybody[0], expected, strict=True
+        ):
+            for i, (row, expected_row) in enumerate(zip(rows, expected_rows, strict=True)):
+                numbers = {key: x for key, x in expected_row.items() if not isinstance(x, str) and key not in SMALL}
+                close = {"rel": 1e-4, "abs": 1e-4} if i == 0 else {"rel": 1e-2, "abs": 5e-2}  # V has single precision
+                assert {key: row[key] for key in numbers} == pytest.approx(numbers, nan_ok=True, **close)
+            for array, leader in zip(arrays, leaders, strict=True):
+                np.testing.assert_array_equal(array, leader)
+            for array, other in zip(arrays[:2], expected_arrays[:2], strict=True):
+                np.testing.assert_allclose(array, other, rtol=1e-2, atol=1e-2)
 
 
 def test_workers_without_a_lane_or_a_state_of_their_own_take_part():

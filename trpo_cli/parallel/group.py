@@ -5,7 +5,7 @@ Every worker runs the same program on its own share of the lanes. The default gr
 """
 
 import os
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,13 @@ class Group:
         self.local_rank: int = self.rank  # among the workers of its machine
         if joined and "RANK" in os.environ:  # started by torchrun or Slurm, perhaps on several machines
             self.local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", self.rank)))
+
+    @classmethod
+    def alone(cls) -> Self:
+        """A group of this process alone, whatever processes have been joined."""
+        group = cls.__new__(cls)
+        group.rank, group.size, group.local_rank = 0, 1, 0
+        return group
 
     @property
     def leads(self) -> bool:

@@ -5,12 +5,14 @@ The surrogate is a mean over states, and so is the KL: a state counts once, howe
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import chunks
 from trpo_cli.policies.distributions import Distribution
 from trpo_cli.policies.kernels import at_a_time
@@ -56,6 +58,22 @@ class Batch:
             None if self.paths is None else Paths(self.paths.episode[s], self.paths.returns),
             None if self.targets is None else self.targets[s],
         )
+
+    def gathered(self, group: Group) -> "Batch":
+        """The states of all workers, in rank order."""
+        changes: dict[str, Any] = {
+            name: torch.cat(group.gather_objects(getattr(self, name)))
+            for name in ("old", "actions", "advantages", "log_q")
+        }
+        changes["obs"] = group.concatenate(self.obs)
+        if self.targets is not None:
+            changes["targets"] = group.concatenate(self.targets)
+        if self.paths is not None:
+            first = sum(group.gather_objects(len(self.paths.returns))[: group.rank])  # of this worker's episodes
+            episode: Any = group.concatenate(self.paths.episode + first)
+            returns: Any = group.concatenate(self.paths.returns)
+            changes["paths"] = Paths(episode, returns)
+        return replace(self, **changes)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on ``device``; observations are moved chunk by chunk."""

@@ -7,13 +7,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from trpo_cli.critics.base import Critic, Value
+from trpo_cli.critics.base import Critic, CriticState, Value
 from trpo_cli.optimizers.base import Arrays, Optimizer, Search
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.policies.input_moments import InputMoments
 from trpo_cli.samplers.base import Memory, Sampler
+from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import episode_stats, run_episodes
 from trpo_cli.samplers.input_range import measure_input_map
 from trpo_cli.samplers.randomness import Draw
@@ -21,6 +23,7 @@ from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
 from trpo_cli.training.state import TrainingState
 
+SMALL_BATCH = 4096  # states that the leader learns from faster than all workers do, which have to exchange sums
 Row = dict[str, Any]  # numbers and strings; a tuple of numbers is shown as a histogram
 
 
@@ -60,19 +63,32 @@ class PolicyUpdate:
         memory = Memory(state.episode_length, value, state.streams)
         batch, stats, streams = self.sampler(self.task, policy, theta, draw, group, memory)
         collected = perf_counter()
-        updated = self.optimizer(policy, state.theta, batch.to(state.theta.device), draw, group)
-        times = {"time/collect_s": collected - start, "time/update_s": perf_counter() - collected}
+        row: Row = stats | {"time/collect_s": collected - start}
+        if value is not None and group.size > 1 and batch.n_states <= SMALL_BATCH and batch.obs.dtype != object:
+            whole = batch.gathered(group)
+            learnt = self._learn(policy, state, whole, draw, Group.alone()) if group.leads else None
+            theta, critic, more = group.from_leader(learnt)  # type: ignore[misc]
+        else:
+            theta, critic, more = self._learn(policy, state, batch, draw, group)
         length = float(stats["collect/episode_length"])
-        after = replace(state, theta=updated.theta, episode_length=length, streams=streams)
+        after = replace(state, theta=theta.to(state.theta), critic=critic, episode_length=length, streams=streams)
         if state.inputs is not None:
             inputs = state.inputs.with_more(batch.obs, group)
             after = replace(after, inputs=inputs, input_map=inputs.input_map(policy.input_map.clip))
-        row: Row = stats | updated.stats | times
-        if value is None or batch.targets is None:
-            return after, row
-        fitted = perf_counter()
-        critic, found = value.critic.fit(value.state, policy.tensor(batch.obs), batch.targets, group)
-        return replace(after, critic=critic), row | found | {"time/critic_s": perf_counter() - fitted}
+        return after, row | more
+
+    def _learn(
+        self, policy: Policy, state: TrainingState, batch: Batch, draw: Draw, group: Group
+    ) -> tuple[Tensor, CriticState | None, Row]:
+        """The policy's new parameters, the critic after its fit, and the statistics of both."""
+        begun = perf_counter()
+        updated = self.optimizer(policy, state.theta, batch.to(state.theta.device), draw, group)
+        row: Row = updated.stats | {"time/update_s": perf_counter() - begun}
+        if self.critic is None or state.critic is None or batch.targets is None:
+            return updated.theta, state.critic, row
+        begun = perf_counter()
+        critic, found = self.critic.fit(state.critic, policy.tensor(batch.obs), batch.targets, group)
+        return updated.theta, critic, row | found | {"time/critic_s": perf_counter() - begun}
 
 
 @dataclass(frozen=True)
