@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trpo_cli.critics.gauss_newton import Problem
-from trpo_cli.critics.mlp import ValueNetwork
+from trpo_cli.critics.value_network import ValueNetwork
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies.base import chunks
 from trpo_cli.policies.mlp import MlpNetwork

@@ -38,7 +38,12 @@ WORDS = [f"{group}={option}" for group in GROUPS for option in options(group)]
 
 
 # Words without which an option says nothing.
-NEEDED = {"env=gymnasium": ["env.id=CartPole-v1"], "env=atari": ["env.game=pong"], "policy=atari": ["env=atari/pong"]}
+NEEDED = {
+    "env=gymnasium": ["env.id=CartPole-v1"],
+    "critic=conv": ["env=atari/pong"],
+    "env=atari": ["env.game=pong"],
+    "policy=atari": ["env=atari/pong"],
+}
 
 
 def targets() -> list[str]:

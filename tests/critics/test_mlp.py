@@ -9,7 +9,8 @@ import torch
 from random_batches import in_workers
 
 from trpo_cli.critics.base import CriticState
-from trpo_cli.critics.mlp import MlpCritic, ValueNetwork
+from trpo_cli.critics.mlp import MlpCritic
+from trpo_cli.critics.value_network import ValueNetwork
 from trpo_cli.errors import ConfigError
 from trpo_cli.parallel.group import Group
 
@@ -100,5 +101,5 @@ def test_a_value_out_of_range_is_refused_by_name(changes: dict[str, Any], key: s
 
 
 def test_images_are_refused():
-    with pytest.raises(ConfigError, match="critic=none"):
+    with pytest.raises(ConfigError, match="critic=conv"):
         config().build((4, 52, 40))

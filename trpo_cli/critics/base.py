@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trpo_cli.parallel.group import Group
-from trpo_cli.policies.base import Policy
+from trpo_cli.policies.base import Policy, chunks
 
 Stats = dict[str, float]
 
@@ -38,6 +38,11 @@ class Critic(Protocol):
     @property
     def gae_lambda(self) -> float:
         """λ of the advantages that are made from it."""
+        ...
+
+    @property
+    def max_states(self) -> int | None:
+        """How many states of a batch, over all workers, a fit uses at most; None: all."""
         ...
 
     def initial(self, rng: np.random.Generator) -> CriticState:
@@ -78,4 +83,6 @@ class Value:
 
     def __call__(self, obs: NDArray[np.generic]) -> NDArray[np.float64]:
         """V ``[n]`` of observations ``[n, O]``, in units of reward."""
-        return self.critic.values(self.state, self.policy.tensor(obs))
+        size = self.policy.chunk_size  # images take a lot of memory
+        parts = [self.critic.values(self.state, self.policy.tensor(obs[rows])) for rows in chunks(len(obs), size)]
+        return np.concatenate(parts) if parts else np.zeros(0)

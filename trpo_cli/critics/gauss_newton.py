@@ -5,7 +5,9 @@ They fit the value function on the whole batch. Sums run over the workers, so a 
 
 from dataclasses import dataclass
 from math import inf
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,20 +16,38 @@ from trpo_cli.optimizers.conjugate_gradient import conjugate_gradient
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Linearization, chunks
 from trpo_cli.policies.kernels import CHUNK
-from trpo_cli.policies.mlp import MlpNetwork
 
 MAX_HALVINGS = 10  # of a step that does not make the loss smaller
+
+
+class Differentiable(Protocol):
+    """A network with its Jacobian products, whose last layer can be corrected."""
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """Fresh parameters ``[D]``."""
+        ...
+
+    def output(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """θ ``[D]`` on inputs ``[m, …]`` -> ``[m, 1]``."""
+        ...
+
+    def output_layer(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Views of the last layer's weights and biases."""
+        ...
+
+    def linearize(self, theta: Tensor, inputs: Tensor) -> Linearization: ...
 
 
 @dataclass(frozen=True)
 class Problem:
     """Fit the one output of a network to targets, over all workers."""
 
-    network: MlpNetwork
+    network: Differentiable
     inputs: Tensor  # [m, O] this worker's
     targets: Tensor  # [m]
     n: int  # targets of all workers
     group: Group
+    chunk_size: int = CHUNK  # states linearised at a time
 
     def loss(self, theta: Tensor) -> float:
         """Half the mean squared error."""
@@ -74,7 +94,7 @@ class GaussNewton:
         """s with (JᵀJ / n + damping I) s = -gradient."""
         pieces: list[Linearization] = []
         pulled: list[Tensor] = []
-        for rows in chunks(len(problem.inputs), CHUNK):
+        for rows in chunks(len(problem.inputs), problem.chunk_size):
             linear = problem.network.linearize(theta, problem.inputs[rows])
             pieces.append(linear)
             pulled.append(linear.vjp(linear.params - problem.targets[rows, None]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import inf, prod
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, require
 from trpo_cli.policies.base import InputMap, Linearization
 from trpo_cli.policies.distributions import Array, distribution_for
 from trpo_cli.policies.kernels import NONLINEARITIES, at_a_time
@@ -119,6 +120,10 @@ class ConvNetwork:
         pieces = [p.view(s) for p, s in zip(theta.split(self._lengths), self._shapes, strict=True)]
         return list(zip(pieces[::2], pieces[1::2], strict=True))
 
+    def output_layer(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Views of the last layer's weights ``[fan_in, n_out]`` and biases ``[n_out]``."""
+        return self._layers(theta)[-1]
+
     def output(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """θ ``[D]`` on bytes ``[m, …]`` -> ``[m, n_out]``."""
         pieces = inputs.split(at_a_time(CHUNK, theta.device))
@@ -209,21 +214,9 @@ class Conv:
     input_half_range: float  # difference in brightness between what is mapped to 0 and to 1
 
     def __post_init__(self) -> None:
-        if not self.filters or any(n < 1 for n in (*self.filters, *self.hidden_sizes)):
-            raise ConfigError(
-                f"policy.filters={list(self.filters)} and policy.hidden_sizes={list(self.hidden_sizes)}: "
-                "there must be a convolution, and every layer needs at least 1 unit"
-            )
-        for name in ("kernel_size", "stride"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"policy.{name}={getattr(self, name)} must be at least 1")
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ConfigError(f"policy.nonlinearity={self.nonlinearity} must be tanh or relu")
-        for name in ("output_norm", "hidden_norm", "input_half_range"):
-            if not 0 < getattr(self, name) < inf:
-                raise ConfigError(f"policy.{name}={getattr(self, name)} must be a finite number > 0")
-        if not abs(self.input_centre) < inf:
-            raise ConfigError(f"policy.input_centre={self.input_centre} must be a finite number")
+        check_layers(self, "policy")
+        for name in ("output_norm", "hidden_norm"):
+            require(0 < getattr(self, name) < inf, f"policy.{name}", getattr(self, name), "a finite number > 0")
 
     def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> NetworkPolicy:
         """The policy for images of this shape and this action space."""
@@ -233,26 +226,67 @@ class Conv:
             )
         if actions.factors is None:
             raise ConfigError("policy=atari chooses among discrete actions, and this task's are continuous")
-        smallest: tuple[int, ...] = obs_shape[1:]
-        for _ in self.filters:
-            if min(smallest) < self.kernel_size:
-                raise ConfigError(
-                    f"policy.filters={list(self.filters)}: an image of {obs_shape[1]} × {obs_shape[2]} is too small "
-                    f"for so many convolutions of {self.kernel_size} × {self.kernel_size}"
-                )
-            smallest = tuple((side - self.kernel_size) // self.stride + 1 for side in smallest)
         dist = distribution_for(actions)
-        network = ConvNetwork(
-            obs_shape,
-            self.filters,
-            self.kernel_size,
-            self.stride,
-            self.hidden_sizes,
-            dist.n_params,
-            self.nonlinearity,
-            self.input_centre,
-            self.input_half_range,
-            self.output_norm,
-            self.hidden_norm,
-        )
+        network = network_of(self, "policy", obs_shape, dist.n_params, self.output_norm, self.hidden_norm)
         return NetworkPolicy(network, dist, Pixels(obs_shape), chunk_size=CHUNK)
+
+
+class Layers(Protocol):
+    """The settings of a convolutional network: a policy's and a critic's."""
+
+    @property
+    def filters(self) -> tuple[int, ...]: ...
+    @property
+    def kernel_size(self) -> int: ...
+    @property
+    def stride(self) -> int: ...
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]: ...
+    @property
+    def nonlinearity(self) -> str: ...
+    @property
+    def input_centre(self) -> float: ...
+    @property
+    def input_half_range(self) -> float: ...
+
+
+def check_layers(layers: Layers, group: str) -> None:
+    """ConfigError, naming ``group.field``, if these layers make no network."""
+    if not layers.filters or any(n < 1 for n in (*layers.filters, *layers.hidden_sizes)):
+        raise ConfigError(
+            f"{group}.filters={list(layers.filters)} and {group}.hidden_sizes={list(layers.hidden_sizes)}: "
+            "there must be a convolution, and every layer needs at least 1 unit"
+        )
+    for name in ("kernel_size", "stride"):
+        require(getattr(layers, name) >= 1, f"{group}.{name}", getattr(layers, name), "at least 1")
+    require(layers.nonlinearity in TIMES_SLOPE, f"{group}.nonlinearity", layers.nonlinearity, "tanh or relu")
+    half_range, centre = layers.input_half_range, layers.input_centre
+    require(0 < half_range < inf, f"{group}.input_half_range", half_range, "a finite number > 0")
+    require(abs(centre) < inf, f"{group}.input_centre", centre, "a finite number")
+
+
+def network_of(
+    layers: Layers, group: str, obs_shape: tuple[int, int, int], n_outputs: int, output_norm: float, hidden_norm: float
+) -> ConvNetwork:
+    """The network for images of this shape; ConfigError if they are too small for the convolutions."""
+    smallest: tuple[int, ...] = obs_shape[1:]
+    for _ in layers.filters:
+        if min(smallest) < layers.kernel_size:
+            raise ConfigError(
+                f"{group}.filters={list(layers.filters)}: an image of {obs_shape[1]} × {obs_shape[2]} is too small "
+                f"for so many convolutions of {layers.kernel_size} × {layers.kernel_size}"
+            )
+        smallest = tuple((side - layers.kernel_size) // layers.stride + 1 for side in smallest)
+    return ConvNetwork(
+        obs_shape,
+        layers.filters,
+        layers.kernel_size,
+        layers.stride,
+        layers.hidden_sizes,
+        n_outputs,
+        layers.nonlinearity,
+        layers.input_centre,
+        layers.input_half_range,
+        output_norm,
+        hidden_norm,
+    )

@@ -58,6 +58,10 @@ class MlpNetwork:
         each = zip(pairwise(self.sizes), pieces[::2], pieces[1::2], strict=True)
         return [(w.view(*lead, a, b), bias.view(*lead, 1, b)) for (a, b), w, bias in each]
 
+    def output_layer(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Views of the last layer's weights ``[fan_in, n_out]`` and biases ``[1, n_out]``."""
+        return self.layers(theta)[-1]
+
     def output(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """θ ``[D]`` on inputs ``[m, O]`` -> ``[m, n_out]``."""
         f, _ = NONLINEARITIES[self.nonlinearity]

@@ -14,6 +14,7 @@ from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import Stats
 from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import Rollout
 from trpo_cli.samplers.streams import Streams
 from trpo_cli.sims.base import Simulator, Task
 
@@ -69,6 +70,13 @@ class Sampler(Protocol):
     ) -> Sampled:
         """The batch of ``theta`` ``[D]`` and its statistics."""
         ...
+
+
+def values_beyond(value: ValueFunction, roll: Rollout) -> NDArray[np.float64]:
+    """V ``[n]`` of what each lane saw after its last step; 0 if it terminated, because no reward can follow."""
+    beyond, goes_on = np.zeros(roll.n_lanes), ~roll.terminated
+    beyond[goes_on] = value(roll.final_obs[goes_on])
+    return beyond
 
 
 def require(holds: bool, field: str, value: object, what: str) -> None:

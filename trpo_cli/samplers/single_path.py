@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
-from trpo_cli.samplers.base import ROUNDING, Memory, Sampled, ValueFunction, require
+from trpo_cli.samplers.base import ROUNDING, Memory, Sampled, ValueFunction, require, values_beyond
 from trpo_cli.samplers.batch import Batch, Paths
 from trpo_cli.samplers.episodes import Budget, episode_stats, run_budget, run_episodes
 from trpo_cli.samplers.randomness import Draw
@@ -136,7 +136,7 @@ class SinglePath:
         values, following, ended = np.zeros((3, *roll.rewards.shape))
         values[roll.t, roll.column] = seen
         following[:-1] = values[1:]
-        following[roll.lengths - 1, lanes] = np.where(roll.terminated, 0.0, value(roll.final_obs))
+        following[roll.lengths - 1, lanes] = values_beyond(value, roll)
         ended[roll.lengths - 1, lanes] = True
         found = generalised_advantages(roll.rewards, values, following, ended > 0, self.gamma, value.gae_lambda)
         return self._standardised(found[roll.t, roll.column], seen, group)

@@ -11,7 +11,7 @@ from torch import Tensor
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy, chunks
 from trpo_cli.policies.distributions import Distribution
-from trpo_cli.samplers.base import ROUNDING, Memory, Sampled, ValueFunction, require
+from trpo_cli.samplers.base import ROUNDING, Memory, Sampled, ValueFunction, require, values_beyond
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import Budget, episode_stats, policy_noise, run_budget, run_episodes
 from trpo_cli.samplers.randomness import Draw
@@ -186,7 +186,7 @@ class Vine:
             discounts = self.gamma ** np.arange(len(roll.rewards))
             q = discounts @ roll.rewards
             if branches.value is not None:
-                q = q + np.where(roll.terminated, 0.0, self.gamma**roll.lengths * branches.value(roll.final_obs))
+                q = q + self.gamma**roll.lengths * values_beyond(branches.value, roll)
             q_values[rows] = q.reshape(-1, k)
             n_steps += roll.n_steps
         return q_values, n_steps

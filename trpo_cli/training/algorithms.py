@@ -1,7 +1,7 @@
 """One iteration: an update from a batch, or a generation of a search."""
 
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -87,7 +87,9 @@ class PolicyUpdate:
         if self.critic is None or state.critic is None or batch.targets is None:
             return updated.theta, state.critic, row
         begun = perf_counter()
-        critic, found = self.critic.fit(state.critic, policy.tensor(batch.obs), batch.targets, group)
+        every = ceil(batch.n_states / (self.critic.max_states or batch.n_states))
+        inputs, targets = policy.tensor(batch.obs[::every]), batch.targets[::every]
+        critic, found = self.critic.fit(state.critic, inputs, targets, group)
         return updated.theta, critic, row | found | {"time/critic_s": perf_counter() - begun}
 
 
