@@ -310,3 +310,34 @@ def test_a_run_that_is_continued_comes_to_the_same_rows(tmp_path):
     executed(planned(*words, "iterations=2", f"outputs={tmp_path}", "name=parted"))
     parted = executed(planned(*words, "iterations=4", f"outputs={tmp_path}", "name=parted"))
     assert results(parted) == results(executed(planned(*words, "iterations=4", f"outputs={tmp_path}", "name=whole")))
+
+
+@pytest.mark.parametrize(
+    ("task", "env_id"),
+    [
+        ("ant_v5", "Ant-v5"),
+        ("humanoid_v5", "Humanoid-v5"),
+        ("reacher_v5", "Reacher-v5"),
+        ("pusher_v5", "Pusher-v5"),
+        ("inverted_pendulum_v5", "InvertedPendulum-v5"),
+        ("inverted_double_pendulum_v5", "InvertedDoublePendulum-v5"),
+    ],
+)
+def test_the_tasks_that_gymnasium_computes_are_its_own_with_its_limit(task, env_id):
+    plan = planned(f"env={task}")
+    sim, env = plan.task.sim, gymnasium.make(env_id)
+    assert plan.task.step_limit == env.spec.max_episode_steps and plan.critic is not None
+    seed = int(np.random.default_rng(5).integers(2**31))
+    obs, _ = env.reset(seed=seed)
+    states = sim.reset([np.random.default_rng(5)])
+    for t in range(60):
+        np.testing.assert_array_equal(sim.observe(states)[0], np.float32(obs))
+        action = actions_for(sim, 1, t)
+        control = np.clip(action[0], env.action_space.low, env.action_space.high).astype(env.action_space.dtype)
+        obs, reward, terminated, _, _ = env.step(control)
+        step = sim.step(states, action)
+        states = step.states
+        assert (step.rewards[0], step.terminated[0]) == (reward, terminated)
+        if terminated:
+            break
+    env.close()
