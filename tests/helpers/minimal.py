@@ -157,6 +157,10 @@ class FirstChoices:
     def whole_paths(self) -> bool:
         return False
 
+    @property
+    def n_lanes(self) -> int | None:
+        return 12
+
     def check(self, sim: Simulator, has_critic: bool) -> None:
         """Every simulator will do."""
 

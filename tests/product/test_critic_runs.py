@@ -109,3 +109,9 @@ def test_a_stream_that_no_episode_has_ended_in_yet_has_no_score(tmp_path: Path, 
     assert "(1 iterations, score -)" in capfd.readouterr().out
     found = rows(executed(planned(*words, "total_steps=1000")))
     assert [row["collect/n_episodes"] for row in found] == [0, 0, 0, 4, 0] and found[-1]["collect/score"] < -1
+
+
+def test_no_worker_is_started_that_has_no_stream():
+    assert planned("env=hopper_v5").max_workers == 4 and planned("env=swimmer_v5").max_workers == 2
+    assert planned("env=hopper_v5", "critic=none").max_workers is None
+    assert planned("sampler.n_paths=3").max_workers == 3 and planned("optimizer=cem").max_workers is None

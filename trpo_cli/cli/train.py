@@ -53,7 +53,8 @@ def _run_job(cfg: DictConfig) -> None:
 
     def prepare() -> tuple[int, run.Plan]:
         plan = make_plan(cfg, context.runtime.choices, words, _flags(context))
-        return processes.n_workers(cfg.workers, cores), plan
+        useful = min(cores, plan.max_workers or cores)
+        return processes.n_workers(cfg.workers, useful), plan
 
     n, plan = processes.agree_on(prepare)
     with noting_what_is_saved(plan.directory), StopRequest() as stop:

@@ -52,15 +52,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def n_workers(setting: object, cores: int) -> int:
-    """The number of workers that ``workers=`` asks for: ``auto`` is one per core, or as many as torchrun started."""
+def n_workers(setting: object, useful: int) -> int:
+    """The number of workers that ``workers=`` asks for; ``auto``: all useful ones, or as many as torchrun started."""
     if under_torchrun():
         size = os.environ["WORLD_SIZE"]
         if setting != "auto":
             raise ConfigError(f"workers={setting}: torchrun has started {size} and decides; leave workers out")
         return int(size)
     if setting == "auto":
-        return cores
+        return useful
     if isinstance(setting, bool) or not isinstance(setting, int) or setting < 1:
         raise ConfigError(f"workers={setting} must be auto or a whole number >= 1")
     return setting

@@ -61,6 +61,11 @@ class Sampler(Protocol):
         """True if the batch consists of whole episodes (`Batch.paths`), which some optimizers need."""
         ...
 
+    @property
+    def n_lanes(self) -> int | None:
+        """How many episodes run at the same time; more workers would have nothing to do. None: as many as it takes."""
+        ...
+
     def check(self, sim: Simulator, has_critic: bool) -> None:
         """Raise ConfigError if the sampler cannot work with this simulator, or not with or without a critic."""
         ...

@@ -51,6 +51,11 @@ class SinglePath:
         """A batch of streams is cut where its steps end; any other consists of whole episodes."""
         return self.streams is None
 
+    @property
+    def n_lanes(self) -> int | None:
+        """The streams, or the episodes if their number is given."""
+        return self.streams or (self.n_paths if self.steps_per_iteration is None else None)
+
     def unused(self) -> dict[str, str]:
         """The number of paths, if there is a budget of steps."""
         steps = self.steps_per_iteration

@@ -52,6 +52,11 @@ class Vine:
         """A batch consists of single states, each with its branches."""
         return False
 
+    @property
+    def n_lanes(self) -> None:
+        """There are more branches than workers."""
+        return None
+
     def unused(self) -> dict[str, str]:
         """The numbers of trunks and states, if there are budgets of steps."""
         budgets = {"n_trunks": ("trunk_steps", self.trunk_steps)}

@@ -46,6 +46,11 @@ class Plan:
     critic: Critic | None = None
 
     @property
+    def max_workers(self) -> int | None:
+        """How many workers have something to do; None: any number."""
+        return None if isinstance(self.optimizer, Search) else self.sampler.n_lanes
+
+    @property
     def algorithm(self) -> Algorithm:
         """The loop's body."""
         if isinstance(self.optimizer, Search):
