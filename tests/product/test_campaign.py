@@ -31,10 +31,12 @@ SEED = 1502_05477
 FAULTS = {1: 120, 2: 60, 3: 24}  # workers: faults that have to hit
 ITERATIONS = 12
 SHORT = ("step_limit=20", f"iterations={ITERATIONS}", "seed=3")
+STREAMS = ("critic=mlp", "critic.hidden_sizes=[4]", "sampler.streams=4", "sampler.steps_per_iteration=80")
+STREAMS += ("policy.input_scale=running",)
 METHODS = {
     1: (*SHORT, "sampler.n_paths=4"),
     2: (*SHORT, "sampler=vine", "sampler.n_trunks=4", "sampler.n_states=12", "sampler.branch_length=5"),
-    3: (*SHORT, "sampler.n_paths=6"),
+    3: (*SHORT, *STREAMS),
 }
 LARGEST = 14_000  # bytes, more than any file of such a run
 ENDS = {  # exit status of a command that a fault has hit
