@@ -53,6 +53,7 @@ def sections(n_cores: int) -> dict[str, list[Section]]:
             partial(iterations.against_sb3, 5_000, n_cores, 2, 3),
             partial(iterations.against_sb3, 50_000, n_cores, 1, 2),
         ],
+        "training": [partial(iterations.against_zoo, 40_000, n_cores, 3)],
     }
 
 

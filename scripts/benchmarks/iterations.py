@@ -13,7 +13,12 @@ from benchmarks.measure import Pair, Row, in_turns, on_cores, pairs
 from benchmarks.tasks import parts
 from trpo_cli.parallel.group import Group
 
-SB3, SCALING, UPDATE_SHARE = 10.0, 0.925, 0.1  # targets; 0.925 means that two workers are 1.85 times as fast as one
+SB3, SCALING, UPDATE_SHARE, ZOO = (
+    10.0,
+    0.925,
+    0.1,
+    1 / 6,
+)  # targets; 0.925 means that two workers are 1.85 times as fast as one
 SB3_ENVS = 10
 
 
@@ -48,16 +53,18 @@ def iterate(overrides: Sequence[str], n_workers: int, n: int, surviving: bool = 
 def against_sb3(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]:
     """Measure a Hopper-v5 iteration of ours on every core, and one of sb3-contrib. No row if that is not installed.
 
-    The target compares with its default of one environment. With several, its policy acts for all in one call.
+    Ours has no value function, as in the paper; `against_zoo` measures the settings that people train with. The target
+    compares with one environment, sb3-contrib's default. With several, its policy acts for all in one call.
     """
     if find_spec("sb3_contrib") is None:
         return []
 
     def ours() -> float:
-        return _rate(iterate(["env=hopper_v5", f"sampler.steps_per_iteration={n_steps}"], n_workers, n))
+        overrides = ["env=hopper_v5", "critic=none", f"sampler.steps_per_iteration={n_steps}"]
+        return _rate(iterate(overrides, n_workers, n))
 
     rounds = in_turns(repeats, ours, lambda: _sb3_rate(n_steps, n, 1), lambda: _sb3_rate(n_steps, n, SB3_ENVS))
-    name = f"TRPO iteration, Hopper-v5, 64-64, {n_steps // 1000} K steps"
+    name = f"TRPO iteration, Hopper-v5, 64-64, {n_steps // 1000} K steps, ours without a value function"
     return [
         Row(name, "steps/s", "sb3-contrib TRPO", pairs(rounds, 1), at_least=SB3),
         Row(name, "steps/s", f"sb3-contrib TRPO, {SB3_ENVS} environments", pairs(rounds, 2)),
@@ -66,16 +73,38 @@ def against_sb3(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]
 
 def _sb3_rate(n_steps: int, n: int, n_envs: int) -> float:
     """Return the steps/s of sb3-contrib, in a new process that may use every core."""
+    return _in_a_process([str(Path(__file__).with_name("sb3.py")), str(n_steps), str(n), str(n_envs)])
+
+
+def _in_a_process(words: Sequence[str]) -> float:
+    """Return the number that a Python program prints last; every core is at its disposal."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {key: value for key, value in os.environ.items() if key not in threads}
-    command = [sys.executable, str(Path(__file__).with_name("sb3.py")), str(n_steps), str(n), str(n_envs)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True, env=environment)
     return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def against_zoo(n_steps: int, n_workers: int, repeats: int) -> list[Row]:
+    """Measure how long training on Hopper-v5 takes, and sb3-contrib with RL Zoo's settings. No row if not installed.
+
+    Both have a value function and collect 2048 steps per iteration.
+    """
+    if find_spec("sb3_contrib") is None:
+        return []
+    n = -(-n_steps // 2048)
+    rounds = in_turns(
+        repeats,
+        lambda: sum(t.collect_s + t.update_s for t in iterate(["env=hopper_v5"], n_workers, n)),
+        lambda: _in_a_process(["-m", "benchmarks.zoo", str(n * 2048)]),
+    )
+    name = f"training with the default settings, Hopper-v5, {n * 2048 // 1000} K steps"
+    return [Row(name, "s", "sb3-contrib TRPO, RL Zoo's settings", pairs(rounds, 1), at_most=ZOO)]
 
 
 def scaling(n_steps: int, n_workers: int, n: int, repeats: int) -> list[Row]:
     """Compare a Hopper-v5 iteration of ``n_workers`` with ``n_workers`` times the speed of one worker."""
-    overrides = ["env=hopper_v5", f"sampler.steps_per_iteration={n_steps}"]
+    overrides = ["env=hopper_v5", "critic=none", f"sampler.steps_per_iteration={n_steps}"]
     rounds = in_turns(
         repeats,
         lambda: _rate(iterate(overrides, n_workers, n)),

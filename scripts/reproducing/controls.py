@@ -11,6 +11,7 @@ normalised inputs and rewards for the one that it does not list (Pusher).
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -193,9 +194,19 @@ class Curve(BaseCallback):
             self.points.append((self.num_timesteps, float(np.mean(returns))))
 
 
-def train(env: str, algorithm: str, seed: int, steps: int) -> dict[str, Any]:
-    """Train and evaluate one control; what `control.json` holds."""
-    kind, settings, otherwise, package = ALGORITHMS[algorithm]
+@dataclass(frozen=True)
+class Learnt:
+    """A control after its training."""
+
+    model: BaseAlgorithm
+    envs: VecEnv  # they know how inputs were scaled
+    curve: list[tuple[int, float]]  # environment steps, mean return
+    wall_s: float
+
+
+def learn(env: str, algorithm: str, seed: int, steps: int) -> Learnt:
+    """Train one control."""
+    kind, settings, otherwise, _ = ALGORITHMS[algorithm]
     chosen = dict(settings.get(env, otherwise))
     normalize, n_envs = chosen.pop("normalize", False), chosen.pop("n_envs")
     envs: VecEnv = make_vec_env(env, n_envs=n_envs, seed=seed)
@@ -205,32 +216,37 @@ def train(env: str, algorithm: str, seed: int, steps: int) -> dict[str, Any]:
     model = kind("MlpPolicy", envs, seed=seed, device="cpu", **chosen)
     curve = Curve()
     model.learn(steps, callback=curve)
-    wall_s = perf_counter() - start
-    every = max(len(curve.points) // 100, 1)
+    return Learnt(model, envs, curve.points, perf_counter() - start)
+
+
+def train(env: str, algorithm: str, seed: int, steps: int) -> dict[str, Any]:
+    """Train and evaluate one control; what `control.json` holds."""
+    learnt, package = learn(env, algorithm, seed, steps), ALGORITHMS[algorithm][3]
+    every = max(len(learnt.curve) // 100, 1)
     return {
         "env": env,
         "algorithm": algorithm,
         "implementation": package,
         "version": version(package),
         "seed": seed,
-        "steps": model.num_timesteps,
-        "wall_s": wall_s,
-        "returns_greedy": evaluate(model, envs, env, greedy=True),
-        "returns_stochastic": evaluate(model, envs, env, greedy=False),
-        "curve": curve.points[::every],
+        "steps": learnt.model.num_timesteps,
+        "wall_s": learnt.wall_s,
+        "returns_greedy": evaluate(learnt, env, greedy=True),
+        "returns_stochastic": evaluate(learnt, env, greedy=False),
+        "curve": learnt.curve[::every],
     }
 
 
-def evaluate(model: BaseAlgorithm, trained_on: VecEnv, env: str, greedy: bool) -> list[float]:
+def evaluate(learnt: Learnt, env: str, greedy: bool) -> list[float]:
     """Returns of whole episodes under the final policy, with the inputs scaled as at the end of training."""
     envs: VecEnv = make_vec_env(env, n_envs=1, seed=EVALUATION_SEED)
-    if isinstance(trained_on, VecNormalize):
+    if isinstance(learnt.envs, VecNormalize):
         envs = VecNormalize(envs, training=False, norm_reward=False)
-        envs.obs_rms = trained_on.obs_rms
+        envs.obs_rms = learnt.envs.obs_rms
     returns: list[float] = []
     total, obs = 0.0, envs.reset()
     while len(returns) < EPISODES:
-        action, _ = model.predict(obs, deterministic=greedy)  # type: ignore[arg-type]
+        action, _ = learnt.model.predict(obs, deterministic=greedy)  # type: ignore[arg-type]
         obs, rewards, done, _ = envs.step(action)
         total += float(rewards[0])
         if done[0]:

@@ -166,6 +166,8 @@ def test_iterations():
 @pytest.mark.skipif(find_spec("sb3_contrib") is None, reason="the bench extra is not installed")
 def test_sb3_runs_in_a_process_of_its_own():
     assert iterations._sb3_rate(20, 1, 2) > 0
+    (row,) = iterations.against_zoo(1, 1, 1)
+    assert row.unit == "s" and 0 < row.ratio < 1
 
 
 def test_the_command_prints_a_table_and_writes_what_it_measured(
@@ -185,4 +187,5 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(
 def test_every_measurement_has_a_name_for_the_command_line():
     assert set(bench.sections(2)) == {
         *("sampler", "falling", "one_core", "gymnasium", "atari", "update", "memory", "scaling", "share", "sb3"),
+        "training",
     }
