@@ -74,9 +74,9 @@ class Run:
     @property
     def planned(self) -> int:
         """The iterations of the whole run; estimated from those so far if its budget of steps will end it."""
-        if self.finished:
-            return len(self.rows)
         iterations, steps = self.asked
+        if self.finished and steps < inf:
+            return len(self.rows)
         return ceil(min(iterations, steps * len(self.rows) / self.rows[-1]["sim_steps_total"]))
 
     @cached_property
