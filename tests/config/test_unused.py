@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import fields
 from io import StringIO
@@ -67,6 +68,14 @@ MISTAKES = [
     *("env.kwargs={g: 1}", "env.id=CartPole-v1", "env.id=Nope-v1", "name=../x", "name=a/b", "device=cuda:99", "ключ=1"),
     *("sampler.n_paths=1_000", "seed=1e3", "seed=0x10", "iterations=1.0", "path_scale=inf", "+=1", "~", "", " ", "--"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A sweep leaves a file in its folder: not in the repository's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
 
 
 def leaves(tree: Any, prefix: str = "") -> list[str]:
