@@ -233,7 +233,7 @@ def train(env: str, algorithm: str, seed: int, steps: int) -> dict[str, Any]:
         "wall_s": learnt.wall_s,
         "returns_greedy": evaluate(learnt, env, greedy=True),
         "returns_stochastic": evaluate(learnt, env, greedy=False),
-        "curve": learnt.curve[::every],
+        "curve": learnt.curve[::-every][::-1],
     }
 
 
@@ -244,9 +244,10 @@ def evaluate(learnt: Learnt, env: str, greedy: bool) -> list[float]:
         envs = VecNormalize(envs, training=False, norm_reward=False)
         envs.obs_rms = learnt.envs.obs_rms
     returns: list[float] = []
-    total, obs = 0.0, envs.reset()
+    total = 0.0
+    obs: Any = envs.reset()
     while len(returns) < EPISODES:
-        action, _ = learnt.model.predict(obs, deterministic=greedy)  # type: ignore[arg-type]
+        action, _ = learnt.model.predict(obs, deterministic=greedy)
         obs, rewards, done, _ = envs.step(action)
         total += float(rewards[0])
         if done[0]:

@@ -335,3 +335,11 @@ def test_every_value_of_a_composed_configuration_is_in_the_end_a_number_or_a_wor
     cfg, _ = composed("env=hopper", "sampler=vine")
     flat = OmegaConf.to_yaml(cfg, resolve=True)
     assert "${" not in flat and "???" not in flat
+
+
+@pytest.mark.parametrize("words", [["env=hopper_v5"], ["env=swimmer_v5"], ["env=gymnasium", "env.id=CartPole-v1"]])
+def test_what_a_task_sets_for_one_policy_is_not_set_for_another(words: list[str]):
+    keys = composed(*words, "policy=atari")[0].policy
+    assert "input_scale" not in keys and "initial_std" not in keys
+    with pytest.raises(ConfigError, match="policy=atari needs images"):
+        planned(*words, "policy=atari")

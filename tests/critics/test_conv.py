@@ -75,5 +75,5 @@ def test_a_fit_uses_at_most_so_many_states_of_a_batch(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(type(algorithm.critic), "fit", watched)
     state, row = algorithm.iterate(algorithm.initial(), Group())
-    assert seen == [(27, torch.uint8)] and row["collect/sim_steps"] == 80  # every third state
+    assert seen == [(30, torch.uint8)] and row["collect/sim_steps"] == 80
     assert np.isfinite(row["critic/loss"]) and state.critic is not None

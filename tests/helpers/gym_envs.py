@@ -77,6 +77,18 @@ class Weary(Walk):
         return obs, reward, ended, self.steps >= 3, info
 
 
+class Remembering(Walk):
+    """Starts elsewhere in its first episode than in later ones."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.resets += 1
+        super().reset(seed=seed)
+        self.place = self.length - 1 if self.resets == 1 else 0
+        return self.seen(), {}
+
+
 class Broken(Walk):
     """Raises at its first step."""
 
@@ -90,7 +102,7 @@ def register(name, entry_point=Walk, limit=30, **kwargs):
 
 register("Walk")
 register("EndlessWalk", limit=None)
-for kind in (Locked, Shared, Unseeded, Weary, Broken):
+for kind in (Locked, Shared, Unseeded, Weary, Remembering, Broken):
     register(f"{kind.__name__}Walk", kind)
 register("NumberedWalk", observations=spaces.Discrete(5, start=2))
 register("TallWalk", observations=spaces.Box(0, 255, (3, 4), np.uint8))

@@ -51,9 +51,8 @@ def test_without_a_critic_nothing_is_said_of_one():
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("optimizer=cem policy.input_scale=running", "policy.input_scale=running"),
         ("optimizer=rwr critic=mlp sampler.streams=2 sampler.steps_per_iteration=20", "add sampler.streams=null"),
-        ("sampler.streams=2 sampler.steps_per_iteration=20", "or add critic=mlp"),
+        ("sampler.streams=2 sampler.steps_per_iteration=20", "or choose a critic="),
         ("critic=mlp critic.gae_lambda=2", "critic.gae_lambda=2"),
         ("critic=mlp critic.steps=0", "critic.steps=0"),
     ],
@@ -94,20 +93,22 @@ def test_gymnasiums_tasks_have_a_critic_streams_and_a_million_steps_and_one_word
         assert plan.critic is not None and plan.directory.parent.name == "trpo-single-mlp"
         assert plan.sampler.streams in (2, 4) and plan.policy.input_scale == "running"  # type: ignore[attr-defined]
         plain = planned(*words, "critic=none")
-        assert plain.critic is None and plain.sampler.whole_paths and plain.policy.input_scale == "percentile"
+        assert plain.critic is None and plain.sampler.whole_paths
         for search in ("cem", "cma"):
             plan = planned(*words, f"optimizer={search}", "policy.hidden_sizes=[4]")
             assert plan.critic is None and plan.directory.parent.name == f"{search}-single"
+            assert plan.options["critic"] == "none"
 
 
 def test_a_stream_that_no_episode_has_ended_in_yet_has_no_score(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     words = ("env=gymnasium", "env.id=Pendulum-v1", "sampler.steps_per_iteration=200", f"outputs={tmp_path}")
     directory = executed(planned(*words, "total_steps=200"))
     assert rows(directory)[0]["collect/score"] is None
+    assert rows(directory)[0]["sim_steps_total"] == 1600 + 200  # those that the first input scales come from count
     assert "score -" in capfd.readouterr().out
     assert execute(planned(*words, "total_steps=200"), Group(), lambda: 0) == 0  # finished: it says so
     assert "(1 iterations, score -)" in capfd.readouterr().out
-    found = rows(executed(planned(*words, "total_steps=1000")))
+    found = rows(executed(planned(*words, "total_steps=2600")))
     assert [row["collect/n_episodes"] for row in found] == [0, 0, 0, 4, 0] and found[-1]["collect/score"] < -1
 
 

@@ -36,3 +36,16 @@ def test_compare_tells_experiments_apart_by_name_where_nothing_else_does(make_ru
     root = make_run(name="after").parents[4]
     names = {compare.group_name(group) for group in compare.group_runs(find_runs([root]))}
     assert names == {"single_path name=before", "single_path name=after"}
+
+
+def test_seeds_without_a_value_at_their_end_are_left_out(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for seed, score in enumerate((1.0, None, 3.0)):
+        directory = make_run(seed=seed, scores=[9.0] + [score] * 5)
+    assert main(["compare", str(directory.parents[4]), "--out", str(tmp_path / "a")]) == 0
+    assert re.search(r"single_path +\| 3 +\| 6 +\| 2 +\| 1 +\| 2 +\| 1 to 3 +\|", capsys.readouterr().out)
+    for seed in (7, 8):
+        directory = make_run(method="cem-single", seed=seed, scores=[1.0] + [None] * 6)
+    assert main(["compare", str(directory.parents[4]), "--out", str(tmp_path / "b")]) == 0
+    assert re.search(r"cem +\| 2 +\| 7 +\| – +\| – +\| – +\| – +\|", capsys.readouterr().out)

@@ -21,7 +21,7 @@ def benchmark_run(root: Path, seed: int, greedy: float, finished: bool = True) -
     rows = [line | {"collect/episode_return": None if i == 0 else 50.0} for i, line in enumerate(lines)]
     (directory / "progress.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, score in (("evaluation_greedy.json", greedy), ("evaluation.json", greedy - 5)):
-        (directory / name).write_text(json.dumps({"return_mean": score}))
+        (directory / name).write_text(json.dumps({"return_mean": score, "iterations": 2}))
     return directory
 
 
@@ -77,6 +77,25 @@ def test_rows_that_stand_there_stay_until_a_run_replaces_them(tmp_path: Path):
 def test_without_a_result_one_sentence_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["gymnasium", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "no finished run that trpo-eval has scored, and no control" in capsys.readouterr().err
+
+
+def test_what_does_not_belong_there_is_left_out_or_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    directory = benchmark_run(tmp_path / "a", 0, 100.0)
+    stale = benchmark_run(tmp_path / "a", 1, 200.0)
+    (stale / "evaluation.json").write_text(json.dumps({"return_mean": 1.0, "iterations": 1}))
+    directory.parent.parent.joinpath("cem-single").mkdir()
+    assert main(["gymnasium", str(tmp_path / "a"), "--out", str(tmp_path / "out")]) == 0
+    assert [row["seed"] for row in read(tmp_path / "out/benchmark.csv")] == ["0"]
+    benchmark_run(tmp_path / "b", 0, 100.0)
+    assert main(["gymnasium", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "are the same method, task and seed" in capsys.readouterr().err
+    assert main(["gymnasium", str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 2
+    assert "is not a directory" in capsys.readouterr().err
+    control(tmp_path / "c", 0, 1.0, "sac", "other")
+    assert main(["gymnasium", str(tmp_path / "c"), "--out", str(tmp_path / "c")]) == 0
+    (tmp_path / "c/controls/sac/seed0/control.json").write_text('{"env": "Hopper-v5"}')
+    assert main(["gymnasium", str(tmp_path / "c"), "--out", str(tmp_path / "c")]) == 2
+    assert "control.json has no algorithm: remove it" in capsys.readouterr().err
 
 
 def test_names_are_gymnasiums():

@@ -10,7 +10,7 @@ from trpo_cli.policies.base import InputMap
 from trpo_cli.policies.mlp import Mlp
 from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.episodes import policy_noise
-from trpo_cli.samplers.input_range import measure_input_map
+from trpo_cli.samplers.input_range import FIRST_STEPS, measure_input_map, measure_input_moments
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, rollout
 from trpo_cli.sims.base import Simulator, Step, Task
@@ -83,3 +83,11 @@ def test_the_map_is_a_function_of_the_seed_and_ignores_the_map_the_policy_has():
     again = measure_input_map(Task(Point(), 20), far, Draw(0))
     assert again.centre == one.centre and again.half_range == one.half_range
     assert (again.clip, one.clip) == (7.0, 5.0)  # the clip stays the policy's own
+
+
+def test_running_scales_begin_with_the_moments_of_what_the_fresh_policy_sees():
+    policy = policy_of(Point(), "running")
+    found = measure_input_moments(Task(Point(), 50), policy, Draw(0))
+    assert found.n >= FIRST_STEPS and 0.3 < found.input_map(5.0).half_range[0] < 1.5
+    again = measure_input_moments(Task(Point(), 50), policy, Draw(0))
+    assert again.mean.tolist() == found.mean.tolist() and again.n == found.n

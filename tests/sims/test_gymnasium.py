@@ -139,6 +139,7 @@ def test_single_paths_copy_nothing_and_replay_nothing(monkeypatch):
 
 def test_environments_of_forgotten_episodes_are_used_again(monkeypatch):
     sim, made = simulator("gym_envs:Walk-v0"), []
+    assert sim._can_be_reused
     make = Gymnasium._make
     monkeypatch.setattr(Gymnasium, "_make", lambda self: made.append(make(self)) or made[-1])
     for _ in range(3):
@@ -341,3 +342,11 @@ def test_the_tasks_that_gymnasium_computes_are_its_own_with_its_limit(task, env_
         if terminated:
             break
     env.close()
+
+
+def test_an_environment_that_remembers_earlier_episodes_is_made_anew_for_each():
+    assert not simulator("gym_envs:RememberingWalk-v0")._can_be_reused and simulator("gym_envs:Walk-v0")._can_be_reused
+    sim = simulator("gym_envs:RememberingWalk-v0")
+    first, again = walked(sim), walked(sim)
+    for (_, _, one), (_, _, other) in zip(first, again, strict=True):
+        assert_same(sim, other, one)

@@ -57,7 +57,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         reasons["sampler.baseline"] = f"critic={choices['critic']} is the baseline"
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
-        reasons |= _unused_by_a_search(config, policy, choices)
+        reasons |= _unused_by_a_search(config, choices)
     if not {**numbers, **more_numbers} or (searches and not more_numbers):
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
     require_used(overrides, reasons)
@@ -66,7 +66,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         command=shlex.join(["trpo-train", *flags, *overrides]),
         config=config,
         identity=_identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons),
-        options={group: choices[group] for group in GROUPS},
+        options={group: choices[group] for group in GROUPS} | ({} if critic is not None else {"critic": "none"}),
         task=Task(sim, step_limit),
         policy=policy,
         sampler=sampler,
@@ -90,11 +90,9 @@ def _require_fitting_sampler(sampler: Sampler, optimizer: Optimizer | Search, ch
         raise ConfigError(f"{needing} needs whole episodes and cannot use sampler={choices['sampler']}; {instead}")
 
 
-def _unused_by_a_search(config: Mapping[str, Any], policy: Policy, choices: Choices) -> dict[str, str]:
+def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str, str]:
     """Keys that a search does not read, each with the reason."""
     search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
-    if policy.input_scale == "running":
-        raise ConfigError(f"policy.input_scale=running cannot be used: {search} keeps no observation; use percentile")
     reasons = {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
     return reasons | dict.fromkeys(
         ["critic."] + ["critic"] * bool(config["critic"]), f"{search} needs no value function"

@@ -23,7 +23,7 @@ class ConvCritic:
     steps: int  # Gauss-Newton steps per batch
     cg_iterations: int  # conjugate gradient iterations per step
     damping: float  # added to the diagonal while solving for a step
-    max_states: int  # states of a batch that the fit uses, spread evenly over it
+    max_states: int  # states of a batch that the fit uses at most, drawn at random
     target_memory: float  # weight of the targets' mean and deviation so far when a new batch comes
 
     def __post_init__(self) -> None:

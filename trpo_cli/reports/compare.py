@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports.curves import Curve, describe, mean_and_error
@@ -48,15 +49,18 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     _draw_profiles(groups, key).savefig(out / "profile.png", dpi=120)
     headers = ["task", "group", "seeds", "iterations", f"final {key}", "error", "interquartile mean", "95% interval"]
     table = markdown(headers, [_final_line(group, key) for group in groups])
-    rivals = [_rival_line(*pair, key) for pair in combinations(groups, 2) if pair[0].task == pair[1].task]
+    compared = [group for group in groups if len(_known_finals(group, key))]
+    rivals = [_rival_line(*pair, key) for pair in combinations(compared, 2) if pair[0].task == pair[1].task]
     if not rivals:
         return table
     return f"{table}\n\n" + markdown(["task", "group", "beats", "probability", "95% interval"], rivals)
 
 
 def _final_line(group: Curve, key: str) -> list[str]:
-    final = group.finals(key)
+    final = _known_finals(group, key)
     reached = group.progress or str(len(group.runs[0].rows))
+    if not len(final):
+        return [group.task, group_name(group), str(len(group.runs)), reached, NONE, NONE, NONE, NONE]
     mean, error = mean_and_error(final[:, None])
     middle, low, high = with_interval(interquartile_mean, [final])
     spread = [number(float(error[0])), number(middle), f"{number(low)} to {number(high)}"]
@@ -64,9 +68,15 @@ def _final_line(group: Curve, key: str) -> list[str]:
     return [group.task, group_name(group), str(len(group.runs)), reached, number(float(mean[0])), *several]
 
 
+def _known_finals(group: Curve, key: str) -> NDArray[np.float64]:
+    """The final values of the seeds that have one: with streams there is none before an episode has ended."""
+    final = group.finals(key)
+    return final[~np.isnan(final)]
+
+
 def _rival_line(one: Curve, other: Curve, key: str) -> list[str]:
     """How likely a seed of the better group ends above a seed of the other."""
-    ours, theirs = [one.finals(key)], [other.finals(key)]
+    ours, theirs = [_known_finals(one, key)], [_known_finals(other, key)]
     if probability_of_improvement(ours, theirs) < 0.5:
         one, other, ours, theirs = other, one, theirs, ours
     probability, low, high = with_interval(probability_of_improvement, ours, theirs)
@@ -136,10 +146,10 @@ def _draw_profiles(groups: Sequence[Curve], key: str) -> Figure:
     figure = Figure(figsize=(9, 4.5 * len(tasks)), layout="constrained")
     for i, task in enumerate(tasks):
         axes = figure.add_subplot(len(tasks), 1, i + 1)
-        members = [group for group in groups if group.task == task]
-        finals = [group.finals(key) for group in members]
+        members = [group for group in groups if group.task == task and len(_known_finals(group, key))]
+        finals = [_known_finals(group, key) for group in members] or [np.zeros(1)]
         values = np.linspace(min(x.min() for x in finals), max(x.max() for x in finals), 200)
-        for group, final in zip(members, finals, strict=True):
+        for group, final in zip(members, finals, strict=False):
             label = f"{group_name(group).replace(' ', chr(10), 1)}\n{count_seeds(len(final))}"
             draw_band(axes, values, *profile_with_interval([final], values), label=label)
         axes.set(title=task, xlabel=f"final {key}", ylabel="fraction of seeds above it")

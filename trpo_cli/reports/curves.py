@@ -65,9 +65,13 @@ class Curve:
         return np.arange(steps.shape[1]) if against == "iterations" else np.nanmean(steps, axis=0)
 
     def finals(self, key: str) -> NDArray[np.float64]:
-        """Return the mean of ``key`` over the last iterations of each finished seed, or of each seed if none is."""
+        """Return the mean of ``key`` over the last iterations of each finished seed, or of each seed if none is.
+
+        It is NaN for a seed that has no value there.
+        """
         runs = [run for run in self.runs if run not in self.unfinished] or self.runs
-        return np.array([run.column(key)[-LAST:].mean() for run in runs])
+        last = [run.column(key)[-LAST:] for run in runs]
+        return np.array([x[~np.isnan(x)].mean() if not np.isnan(x).all() else np.nan for x in last])
 
 
 def unfinished_note(planned: int, unfinished: Iterable[Run]) -> str:

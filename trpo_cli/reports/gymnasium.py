@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -35,8 +36,8 @@ CURVE_HEADERS = ["env", "algorithm", "implementation", "seed", "steps", "return"
 TABLE = ["task", "steps", "method", "seeds", "greedy, IQM", "95% interval", "greedy, mean", "error"]
 TABLE += ["stochastic, IQM", "wall, s", "ours beats it", "95% interval"]
 NOTE = (
-    "Final policies after the same number of environment steps. IQM: interquartile mean over seeds, with its 95% "
-    "bootstrap interval."
+    "Final policies after so many environment steps. IQM: interquartile mean over seeds, with its 95% bootstrap "
+    "interval."
 )
 N_POINTS = 40  # of a curve in the CSV
 
@@ -55,6 +56,7 @@ class Result:
     stochastic: float  # the same under sampled actions
     wall_s: float  # of training
     curve: NDArray[np.float64]  # [n, 2] environment steps, mean return in training
+    directory: Path | None = None  # that it was read from
 
     @property
     def key(self) -> tuple[str, Method, int]:
@@ -67,7 +69,15 @@ def report(roots: Sequence[Path], out: Path) -> str:
 
     Rows that stand in ``out`` already, and that no run or control replaces, stay.
     """
-    found = {result.key: result for result in [*_published(out), *_ours(roots), *_controls(roots)]}
+    if missing := [root for root in roots if not root.is_dir()]:
+        raise ConfigError(f"{missing[0]} is not a directory; give the directory above the runs and controls")
+    new: dict[tuple[str, Method, int], Result] = {}
+    for result in [*_ours(roots), *_controls(roots)]:
+        if result.key in new:
+            both = f"{new[result.key].directory} and {result.directory}"
+            raise ConfigError(f"{both} are the same method, task and seed: give the directory of one of them")
+        new[result.key] = result
+    found = {result.key: result for result in _published(out)} | new
     if not found:
         raise ConfigError(f"{', '.join(map(str, roots))}: no finished run that trpo-eval has scored, and no control")
     results = [found[key] for key in sorted(found)]
@@ -87,12 +97,15 @@ def gymnasium_id(task: str) -> str:
 
 
 def _ours(roots: Sequence[Path]) -> Iterable[Result]:
-    """Return the finished runs that were evaluated both ways."""
+    """Return the finished runs of TRPO with streams whose final policy was evaluated both ways."""
     for path in sorted({path.parent for root in roots for path in root.rglob(PROGRESS)}):
         files = [path / name for name in (GREEDY, STOCHASTIC)]
         run = read_run(path) if all(file.exists() for file in files) else None
-        if run is not None and run.finished:
-            yield _result_of(run, *(json.loads(file.read_text())["return_mean"] for file in files))
+        if run is None or not run.finished or (run.optimizer, run.sampler, run.critic) != ("trpo", "single", "mlp"):
+            continue
+        evaluations = [json.loads(file.read_text()) for file in files]
+        if all(evaluation["iterations"] == len(run.rows) for evaluation in evaluations):  # not of an earlier policy
+            yield _result_of(run, *(evaluation["return_mean"] for evaluation in evaluations))
 
 
 def _result_of(run: Run, greedy: float, stochastic: float) -> Result:
@@ -100,17 +113,30 @@ def _result_of(run: Run, greedy: float, stochastic: float) -> Result:
     curve = np.stack([steps, returns], axis=1)[~np.isnan(returns)]
     env = run.config["env"].get("id") or gymnasium_id(run.task)
     last = run.rows[-1]
-    return Result(env, OURS, run.seed, last["sim_steps_total"], greedy, stochastic, last["time_s"], _thinned(curve))
+    steps_done, wall_s = last["sim_steps_total"], last["time_s"]
+    return Result(env, OURS, run.seed, steps_done, greedy, stochastic, wall_s, _thinned(curve), run.directory)
 
 
 def _controls(roots: Sequence[Path]) -> Iterable[Result]:
     for path in sorted({path for root in roots for path in root.rglob(CONTROL)}):
-        content = json.loads(path.read_text())
+        content = _control_content(path)
         method = (content["algorithm"], content["implementation"])
         greedy, stochastic = (float(np.mean(content[f"returns_{how}"])) for how in ("greedy", "stochastic"))
         curve = _thinned(np.array(content["curve"], float).reshape(-1, 2))
         seed, steps, wall_s = (content[name] for name in ("seed", "steps", "wall_s"))
-        yield Result(content["env"], method, seed, steps, greedy, stochastic, wall_s, curve)
+        yield Result(content["env"], method, seed, steps, greedy, stochastic, wall_s, curve, path.parent)
+
+
+def _control_content(path: Path) -> dict[str, Any]:
+    """What a control wrote; ConfigError if it is not complete."""
+    try:
+        content = dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: remove it, and run the control again") from error
+    needed = ("env", "algorithm", "implementation", "seed", "steps", "returns_greedy", "returns_stochastic", "wall_s")
+    if lacking := [name for name in (*needed, "curve") if name not in content]:
+        raise ConfigError(f"{path} has no {lacking[0]}: remove it, and run the control again")
+    return content
 
 
 def _published(out: Path) -> Iterable[Result]:
@@ -198,7 +224,7 @@ def _draw_curves(results: Sequence[Result]) -> Figure:
             x = np.linspace(min(r.curve[0, 0] for r in members), max(r.curve[-1, 0] for r in members), 100)
             table = np.stack([np.interp(x, r.curve[:, 0], r.curve[:, 1], left=np.nan, right=np.nan) for r in members])
             label = f"{LABELS.get(method, ' '.join(method))} ({len(members)})"
-            draw_band(axes, x / 1e6, *mean_with_interval(table), label=label, color=f"C{list(LABELS).index(method)}")
+            draw_band(axes, x / 1e6, *mean_with_interval(table), label=label, color=_colour(method))
         axes.set_title(env)
         axes.set_xlabel("environment steps, millions")
         axes.set_ylabel("return in training")
@@ -206,6 +232,11 @@ def _draw_curves(results: Sequence[Result]) -> Figure:
         axes.legend(fontsize=7, frameon=False)
     figure.suptitle("Mean over seeds (their number in brackets) with a 95% bootstrap interval")
     return figure
+
+
+def _colour(method: Method) -> str:
+    """The same colour for a method in every panel; grey for one that is not known."""
+    return f"C{list(LABELS).index(method)}" if method in LABELS else "0.5"
 
 
 def _draw_profiles(results: Sequence[Result]) -> Figure:

@@ -136,7 +136,7 @@ def read_run(directory: Path) -> Run | None:
         raise ConfigError(f"{config_path} is not the configuration of a run: it lacks seed or iterations")
     return Run(
         directory=directory,
-        task=directory.parent.parent.name,
+        task=_task_of(directory, config),
         optimizer=options["optimizer"],
         sampler=options["sampler"],
         critic=options.get("critic", "none"),
@@ -145,6 +145,12 @@ def read_run(directory: Path) -> Run | None:
         rows=rows,
         finished=(directory / DONE).exists(),
     )
+
+
+def _task_of(directory: Path, config: dict[Any, Any]) -> str:
+    """The option of ``env=``; for ``env=gymnasium`` the name of the environment."""
+    name, env = directory.parent.parent.name, config.get("env")
+    return str(env["id"]) if name == "gymnasium" and isinstance(env, dict) and "id" in env else name
 
 
 def _options_of(directory: Path) -> dict[str, str]:

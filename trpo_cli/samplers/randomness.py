@@ -23,6 +23,7 @@ PURPOSES = {
     "evaluation": 9,
     "evaluation_start": 10,
     "initial_critic": 11,
+    "critic_sample": 12,
 }
 
 

@@ -65,7 +65,7 @@ class SinglePath:
     def check(self, sim: Simulator, has_critic: bool) -> None:
         """Streams need a value function and states that can be saved; whole episodes work with every simulator."""
         if self.streams is not None:
-            what = "null without a value function, which estimates what follows the end of a batch; or add critic=mlp"
+            what = "null without a value function, which estimates what follows the end of a batch; or choose a critic="
             require(has_critic, "streams", self.streams, what)
             require_savable(sim, f"sampler.streams={self.streams}")
 

@@ -202,7 +202,7 @@ def require_savable(sim: "Simulator", needs: str) -> None:
     """Raise ConfigError unless the states of ``sim`` can be saved in a checkpoint; ``needs`` says what needs it."""
     if isinstance(sim, Savable):
         sim.require_saving()
-    elif sim.reset([]).dtype == object:
+    elif np.asarray(sim.reset([np.random.default_rng(0)])).dtype == object:
         raise ConfigError(f"{needs} needs states that can be saved, and those of this simulator cannot be")
 
 

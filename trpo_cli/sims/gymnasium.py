@@ -266,8 +266,23 @@ class Gymnasium:
         return []
 
     def _take_from_pool(self) -> Env:
-        """An environment to be reset: from the pool, or a new one if the pool is empty."""
-        return self._pool.pop() if self._pool else self._make()
+        """An environment to be reset: from the pool, or a new one if the pool is empty or used ones do not repeat."""
+        return self._pool.pop() if self._pool and self._can_be_reused else self._make()
+
+    @cached_property
+    def _can_be_reused(self) -> bool:
+        """Whether an environment that has been used gives the same answers after a reset as a new one.
+
+        If not even two new ones agree, nothing is lost by using one again.
+        """
+        actions = arbitrary_actions(self._spaces[1], 10 * TRIED_STEPS)
+        with self._refusing("cannot be run"):
+            envs = [self._make() for _ in range(3)]
+            _answers(envs[0], actions, seed=1)
+            used, new, other = (_answers(env, actions, seed=0) for env in envs)
+            for env in envs:
+                env.close()
+        return used == new or new != other
 
     def _make(self) -> Env:
         with warnings.catch_warnings():

@@ -1,23 +1,22 @@
 """One iteration: an update from a batch, or a generation of a search."""
 
 from dataclasses import dataclass, replace
-from math import ceil, prod
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trpo_cli.critics.base import Critic, CriticState, Value
 from trpo_cli.optimizers.base import Arrays, Optimizer, Search
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
-from trpo_cli.policies.input_moments import InputMoments
 from trpo_cli.samplers.base import Memory, Sampler
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import episode_stats, run_episodes
-from trpo_cli.samplers.input_range import measure_input_map
+from trpo_cli.samplers.input_range import measure_input_map, measure_input_moments
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
@@ -87,9 +86,13 @@ class PolicyUpdate:
         if self.critic is None or state.critic is None or batch.targets is None:
             return updated.theta, state.critic, row
         begun = perf_counter()
-        every = ceil(batch.n_states / (self.critic.max_states or batch.n_states))
-        inputs, targets = policy.tensor(batch.obs[::every]), batch.targets[::every]
-        critic, found = self.critic.fit(state.critic, inputs, targets, group)
+        n, most = len(batch.targets), self.critic.max_states
+        rows: slice | NDArray[np.intp] = slice(None)
+        if most is not None and most < batch.n_states:
+            chosen = draw.generator("critic_sample").permutation(n)[: n * most // batch.n_states]
+            rows = np.sort(chosen)
+        inputs = policy.tensor(batch.obs[rows])
+        critic, found = self.critic.fit(state.critic, inputs, batch.targets[rows], group)
         return updated.theta, critic, row | found | {"time/critic_s": perf_counter() - begun}
 
 
@@ -135,6 +138,8 @@ def initial_state(task: Task, policy: Policy, seed: int) -> TrainingState:
     theta = policy.initial(Draw(seed).generator("initial_policy"))
     if policy.input_scale == "percentile":
         return TrainingState(theta, measure_input_map(task, policy, Draw(seed)))
-    running = policy.input_scale == "running"
-    inputs = InputMoments.none_yet(prod(task.sim.obs_shape)) if running else None
-    return TrainingState(theta, policy.input_map, inputs=inputs)
+    if policy.input_scale == "running":
+        inputs = measure_input_moments(task, policy, Draw(seed))
+        input_map = inputs.input_map(policy.input_map.clip)
+        return TrainingState(theta, input_map, inputs=inputs, sim_steps_total=int(inputs.n))
+    return TrainingState(theta, policy.input_map)

@@ -26,9 +26,9 @@ class Schedule:
     total_steps: int | None = None  # environment steps; the iteration that reaches them is the last
 
     def is_done(self, iterations: int, steps: int) -> bool:
-        """True if a run with so many iterations and environment steps has come to its end."""
+        """True if a run with so many iterations and environment steps has come to its end; there is at least one."""
         limits = ((iterations, self.iterations), (steps, self.total_steps))
-        return any(limit is not None and done >= limit for done, limit in limits)
+        return iterations > 0 and any(limit is not None and done >= limit for done, limit in limits)
 
 
 def train(
