@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trpo_cli.reports.gymnasium import CONTROL, GREEDY, STOCHASTIC, gymnasium_id
+from trpo_cli.reports.gymnasium import CONTROL, GREEDY, gymnasium_id
 from trpo_cli.reports.paper import GAMES, SAMPLERS, published_curves
 from trpo_cli.reports.paper import METHODS as PAPERS_METHODS
 from trpo_cli.reports.table1 import EVALUATION, RANDOM
@@ -139,7 +139,7 @@ def _benchmark_run(task: str, seed: int, episodes: int) -> "list[Job | Evaluatio
         words, name = ("env=gymnasium", f"env.id={task}"), f"gymnasium/{task}"
         directory = Path(f"outputs/{name}/gymnasium/trpo-single-mlp/seed{seed}")
     train = Job((*words, f"total_steps={BUDGETS[task]}", f"seed={seed}", f"name={name}", "checkpoint_every=20"))
-    return [train, *(Evaluation(directory, episodes, file) for file in (GREEDY, STOCHASTIC))]
+    return [train, *(Evaluation(directory, episodes, file) for file in (GREEDY, EVALUATION))]
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What the shipped parts were compared with and won against: components of their own, which no command needs."""
+"""Components that the shipped ones are compared with; no command needs them."""

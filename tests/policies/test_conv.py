@@ -13,7 +13,7 @@ from trpo_cli.policies.conv import Conv, ConvNetwork
 from trpo_cli.sims.base import Continuous, Discrete
 
 JOYSTICK = Discrete((3, 3, 2))
-SMALL = Conv((3, 4), 3, 2, (5,), "tanh", 0.7, 1.0, 128.0, 128.0).build((2, 12, 9), Discrete((3, 2)))
+SMALL = Conv((3, 4), 3, 2, (5,), "tanh", 128.0, 128.0, 0.7, 1.0).build((2, 12, 9), Discrete((3, 2)))
 assert isinstance(SMALL.network, ConvNetwork)
 NETWORK = SMALL.network
 

@@ -94,9 +94,10 @@ def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str
     """Keys that a search does not read, each with the reason."""
     search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
     reasons = {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
-    return reasons | dict.fromkeys(
-        ["critic."] + ["critic"] * bool(config["critic"]), f"{search} needs no value function"
-    )
+    reasons["critic."] = f"{search} needs no value function"
+    if config["critic"]:  # critic=none may be said
+        reasons["critic"] = reasons["critic."]
+    return reasons
 
 
 def run_directory(cfg: DictConfig, choices: Choices) -> Path:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trpo_cli.critics.base import CriticState, Stats
-from trpo_cli.critics.gauss_newton import Differentiable, Problem
+from trpo_cli.critics.gauss_newton import Differentiable, GaussNewton, Problem
+from trpo_cli.errors import require
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.kernels import CHUNK
 
@@ -88,3 +89,20 @@ def _moments(x: NDArray[np.float64], group: Group) -> tuple[float, float, int]:
     n, total = group.sums(len(x), x.sum())
     mean = total / n
     return mean, group.sums(((x - mean) ** 2).sum())[0] / n, int(n)
+
+
+@dataclass(frozen=True)
+class CriticSettings:
+    """What every shipped critic is configured with, beside its network."""
+
+    gae_lambda: float  # λ of the advantages: 1 sums all rewards that follow, 0 looks one step ahead
+    steps: int  # Gauss-Newton steps per batch
+    cg_iterations: int  # conjugate gradient iterations per step
+    damping: float  # added to the diagonal while solving for a step
+    target_memory: float  # weight of the targets' mean and deviation so far when a new batch comes
+
+    def fitting(self) -> GaussNewton:
+        """The fit; ConfigError if a setting is out of range."""
+        require(0 <= self.gae_lambda <= 1, "critic.gae_lambda", self.gae_lambda, "in [0, 1]")
+        require(0 <= self.target_memory < 1, "critic.target_memory", self.target_memory, "in [0, 1)")
+        return GaussNewton(self.steps, self.cg_iterations, self.damping)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,9 +63,7 @@ def fisher_matrix(at: Surrogate, fraction: float, draw: Draw, metric: Metric) ->
     """The Fisher matrix at θ_old on a random ``fraction`` of every worker's states (Appendix C: 10%)."""
     policy, sample = at.policy, at.batch
     if fraction < 1:
-        n = len(sample.old)
-        chosen = draw.generator("fisher_sample").permutation(n)[: ceil(fraction * n)]
-        sample = sample.rows(np.sort(chosen))
+        sample = sample.some(ceil(fraction * len(sample.old)), draw.generator("fisher_sample"))
     pieces = []
     for chunk in sample.chunks(policy.chunk_size):
         linear = policy.linearize(at.theta, policy.tensor(chunk.obs))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import inf, prod
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -200,21 +199,67 @@ class ConvNetwork:
 
 
 @dataclass(frozen=True)
-class Conv:
-    """Hyperparameters of a convolutional policy; numbers and sources stand in ``conf/policy/atari.yaml``."""
+class ConvLayers:
+    """The layers of a convolutional policy or critic, and how brightness is scaled for them."""
 
     filters: tuple[int, ...]  # of each convolution
     kernel_size: int  # pixels
     stride: int  # pixels
-    hidden_sizes: tuple[int, ...]  # units of each dense layer before the logits
+    hidden_sizes: tuple[int, ...]  # units of each dense layer before the outputs
     nonlinearity: str  # tanh or relu
-    output_norm: float  # norm of each output column of the initial weights
-    hidden_norm: float  # norm of each filter and of each hidden column of the initial weights
     input_centre: float  # brightness that is mapped to 0
     input_half_range: float  # difference in brightness between what is mapped to 0 and to 1
 
+    def check_layers(self, group: str) -> None:
+        """ConfigError, naming ``group.field``, if these layers make no network."""
+        if not self.filters or any(n < 1 for n in (*self.filters, *self.hidden_sizes)):
+            raise ConfigError(
+                f"{group}.filters={list(self.filters)} and {group}.hidden_sizes={list(self.hidden_sizes)}: "
+                "there must be a convolution, and every layer needs at least 1 unit"
+            )
+        for name in ("kernel_size", "stride"):
+            require(getattr(self, name) >= 1, f"{group}.{name}", getattr(self, name), "at least 1")
+        require(self.nonlinearity in TIMES_SLOPE, f"{group}.nonlinearity", self.nonlinearity, "tanh or relu")
+        half_range, centre = self.input_half_range, self.input_centre
+        require(0 < half_range < inf, f"{group}.input_half_range", half_range, "a finite number > 0")
+        require(abs(centre) < inf, f"{group}.input_centre", centre, "a finite number")
+
+    def network(
+        self, group: str, obs_shape: tuple[int, int, int], n_outputs: int, output_norm: float, hidden_norm: float
+    ) -> ConvNetwork:
+        """The network for images of this shape; ConfigError if they are too small for the convolutions."""
+        smallest: tuple[int, ...] = obs_shape[1:]
+        for _ in self.filters:
+            if min(smallest) < self.kernel_size:
+                raise ConfigError(
+                    f"{group}.filters={list(self.filters)}: an image of {obs_shape[1]} × {obs_shape[2]} is too small "
+                    f"for so many convolutions of {self.kernel_size} × {self.kernel_size}"
+                )
+            smallest = tuple((side - self.kernel_size) // self.stride + 1 for side in smallest)
+        return ConvNetwork(
+            obs_shape,
+            self.filters,
+            self.kernel_size,
+            self.stride,
+            self.hidden_sizes,
+            n_outputs,
+            self.nonlinearity,
+            self.input_centre,
+            self.input_half_range,
+            output_norm,
+            hidden_norm,
+        )
+
+
+@dataclass(frozen=True)
+class Conv(ConvLayers):
+    """Hyperparameters of a convolutional policy; numbers and sources stand in ``conf/policy/atari.yaml``."""
+
+    output_norm: float  # norm of each output column of the initial weights
+    hidden_norm: float  # norm of each filter and of each hidden column of the initial weights
+
     def __post_init__(self) -> None:
-        check_layers(self, "policy")
+        self.check_layers("policy")
         for name in ("output_norm", "hidden_norm"):
             require(0 < getattr(self, name) < inf, f"policy.{name}", getattr(self, name), "a finite number > 0")
 
@@ -227,66 +272,5 @@ class Conv:
         if actions.factors is None:
             raise ConfigError("policy=atari chooses among discrete actions, and this task's are continuous")
         dist = distribution_for(actions)
-        network = network_of(self, "policy", obs_shape, dist.n_params, self.output_norm, self.hidden_norm)
+        network = self.network("policy", obs_shape, dist.n_params, self.output_norm, self.hidden_norm)
         return NetworkPolicy(network, dist, Pixels(obs_shape), chunk_size=CHUNK)
-
-
-class Layers(Protocol):
-    """The settings of a convolutional network: a policy's and a critic's."""
-
-    @property
-    def filters(self) -> tuple[int, ...]: ...
-    @property
-    def kernel_size(self) -> int: ...
-    @property
-    def stride(self) -> int: ...
-    @property
-    def hidden_sizes(self) -> tuple[int, ...]: ...
-    @property
-    def nonlinearity(self) -> str: ...
-    @property
-    def input_centre(self) -> float: ...
-    @property
-    def input_half_range(self) -> float: ...
-
-
-def check_layers(layers: Layers, group: str) -> None:
-    """ConfigError, naming ``group.field``, if these layers make no network."""
-    if not layers.filters or any(n < 1 for n in (*layers.filters, *layers.hidden_sizes)):
-        raise ConfigError(
-            f"{group}.filters={list(layers.filters)} and {group}.hidden_sizes={list(layers.hidden_sizes)}: "
-            "there must be a convolution, and every layer needs at least 1 unit"
-        )
-    for name in ("kernel_size", "stride"):
-        require(getattr(layers, name) >= 1, f"{group}.{name}", getattr(layers, name), "at least 1")
-    require(layers.nonlinearity in TIMES_SLOPE, f"{group}.nonlinearity", layers.nonlinearity, "tanh or relu")
-    half_range, centre = layers.input_half_range, layers.input_centre
-    require(0 < half_range < inf, f"{group}.input_half_range", half_range, "a finite number > 0")
-    require(abs(centre) < inf, f"{group}.input_centre", centre, "a finite number")
-
-
-def network_of(
-    layers: Layers, group: str, obs_shape: tuple[int, int, int], n_outputs: int, output_norm: float, hidden_norm: float
-) -> ConvNetwork:
-    """The network for images of this shape; ConfigError if they are too small for the convolutions."""
-    smallest: tuple[int, ...] = obs_shape[1:]
-    for _ in layers.filters:
-        if min(smallest) < layers.kernel_size:
-            raise ConfigError(
-                f"{group}.filters={list(layers.filters)}: an image of {obs_shape[1]} × {obs_shape[2]} is too small "
-                f"for so many convolutions of {layers.kernel_size} × {layers.kernel_size}"
-            )
-        smallest = tuple((side - layers.kernel_size) // layers.stride + 1 for side in smallest)
-    return ConvNetwork(
-        obs_shape,
-        layers.filters,
-        layers.kernel_size,
-        layers.stride,
-        layers.hidden_sizes,
-        n_outputs,
-        layers.nonlinearity,
-        layers.input_centre,
-        layers.input_half_range,
-        output_norm,
-        hidden_norm,
-    )

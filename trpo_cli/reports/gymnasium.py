@@ -1,7 +1,6 @@
 """The benchmark on Gymnasium's tasks: ours beside the controls, final policies, several seeds."""
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports.curves import mean_and_error
 from trpo_cli.reports.drawing import draw_band
-from trpo_cli.reports.read_runs import PROGRESS, Run, read_run
+from trpo_cli.reports.read_runs import PROGRESS, Run, read_json, read_run
 from trpo_cli.reports.statistics import (
     interquartile_mean,
     mean_with_interval,
@@ -23,10 +22,11 @@ from trpo_cli.reports.statistics import (
     profile_with_interval,
     with_interval,
 )
+from trpo_cli.reports.table1 import EVALUATION
 from trpo_cli.reports.tables import NONE, count, markdown, number, write_csv, write_table
 
 CONTROL = "control.json"  # the result of another library
-GREEDY, STOCHASTIC = "evaluation_greedy.json", "evaluation.json"  # what trpo-eval writes into a run directory
+GREEDY = "evaluation_greedy.json"  # of trpo-eval greedy=true in a run directory, beside EVALUATION
 OURS = ("trpo", "trpo_cli")
 LABELS = {OURS: "trpo_cli TRPO", ("trpo", "sb3_contrib"): "sb3-contrib TRPO"}
 LABELS |= {("ppo", "stable_baselines3"): "stable-baselines3 PPO"}
@@ -99,11 +99,11 @@ def gymnasium_id(task: str) -> str:
 def _ours(roots: Sequence[Path]) -> Iterable[Result]:
     """Return the finished runs of TRPO with streams whose final policy was evaluated both ways."""
     for path in sorted({path.parent for root in roots for path in root.rglob(PROGRESS)}):
-        files = [path / name for name in (GREEDY, STOCHASTIC)]
+        files = [path / name for name in (GREEDY, EVALUATION)]
         run = read_run(path) if all(file.exists() for file in files) else None
         if run is None or not run.finished or (run.optimizer, run.sampler, run.critic) != ("trpo", "single", "mlp"):
             continue
-        evaluations = [json.loads(file.read_text()) for file in files]
+        evaluations = [read_json(file) for file in files]
         if all(evaluation["iterations"] == len(run.rows) for evaluation in evaluations):  # not of an earlier policy
             yield _result_of(run, *(evaluation["return_mean"] for evaluation in evaluations))
 
@@ -129,10 +129,7 @@ def _controls(roots: Sequence[Path]) -> Iterable[Result]:
 
 def _control_content(path: Path) -> dict[str, Any]:
     """What a control wrote; ConfigError if it is not complete."""
-    try:
-        content = dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: remove it, and run the control again") from error
+    content = read_json(path)
     needed = ("env", "algorithm", "implementation", "seed", "steps", "returns_greedy", "returns_stochastic", "wall_s")
     if lacking := [name for name in (*needed, "curve") if name not in content]:
         raise ConfigError(f"{path} has no {lacking[0]}: remove it, and run the control again")
@@ -197,7 +194,7 @@ def _table_line(env: str, method: Method, members: Sequence[Result], ours: Seque
     return [
         env,
         count(members[0].steps),
-        LABELS.get(method, " ".join(method)),
+        _label(method),
         str(len(members)),
         number(middle),
         f"{number(low)} to {number(high)}" if several else "one seed",
@@ -223,7 +220,7 @@ def _draw_curves(results: Sequence[Result]) -> Figure:
                 continue
             x = np.linspace(min(r.curve[0, 0] for r in members), max(r.curve[-1, 0] for r in members), 100)
             table = np.stack([np.interp(x, r.curve[:, 0], r.curve[:, 1], left=np.nan, right=np.nan) for r in members])
-            label = f"{LABELS.get(method, ' '.join(method))} ({len(members)})"
+            label = f"{_label(method)} ({len(members)})"
             draw_band(axes, x / 1e6, *mean_with_interval(table), label=label, color=_colour(method))
         axes.set_title(env)
         axes.set_xlabel("environment steps, millions")
@@ -232,6 +229,10 @@ def _draw_curves(results: Sequence[Result]) -> Figure:
         axes.legend(fontsize=7, frameon=False)
     figure.suptitle("Mean over seeds (their number in brackets) with a 95% bootstrap interval")
     return figure
+
+
+def _label(method: Method) -> str:
+    return LABELS.get(method, " ".join(method))
 
 
 def _colour(method: Method) -> str:
@@ -257,7 +258,7 @@ def _draw_profiles(results: Sequence[Result]) -> Figure:
             greedy = np.array([r.greedy for r in members if r.env == env])
             scores.append((greedy - low) / max(high - low, 1e-12))
         if shared:
-            label = LABELS.get(method, " ".join(method))
+            label = _label(method)
             draw_band(axes, thresholds, *profile_with_interval(scores, thresholds), label=label)
     axes.set_xlabel("score: 0 is the worst run of the task, 1 its best")
     axes.set_ylabel("fraction of runs above it")

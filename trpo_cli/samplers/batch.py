@@ -59,6 +59,10 @@ class Batch:
             None if self.targets is None else self.targets[s],
         )
 
+    def some(self, n: int, rng: np.random.Generator) -> "Batch":
+        """``n`` of this worker's states, drawn at random, in their order."""
+        return self.rows(np.sort(rng.permutation(len(self.old))[:n]))
+
     def gathered(self, group: Group) -> "Batch":
         """The states of all workers, in rank order."""
         changes: dict[str, Any] = {

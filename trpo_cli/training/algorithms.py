@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trpo_cli.critics.base import Critic, CriticState, Value
@@ -86,13 +85,11 @@ class PolicyUpdate:
         if self.critic is None or state.critic is None or batch.targets is None:
             return updated.theta, state.critic, row
         begun = perf_counter()
-        n, most = len(batch.targets), self.critic.max_states
-        rows: slice | NDArray[np.intp] = slice(None)
+        most = self.critic.max_states
         if most is not None and most < batch.n_states:
-            chosen = draw.generator("critic_sample").permutation(n)[: n * most // batch.n_states]
-            rows = np.sort(chosen)
-        inputs = policy.tensor(batch.obs[rows])
-        critic, found = self.critic.fit(state.critic, inputs, batch.targets[rows], group)
+            batch = batch.some(len(batch.old) * most // batch.n_states, draw.generator("critic_sample"))
+        assert batch.targets is not None
+        critic, found = self.critic.fit(state.critic, policy.tensor(batch.obs), batch.targets, group)
         return updated.theta, critic, row | found | {"time/critic_s": perf_counter() - begun}
 
 
