@@ -110,7 +110,7 @@ BUDGETS = dict.fromkeys(
 )
 BUDGETS |= {"CartPole-v1": 100_000, "Acrobot-v1": 100_000, "Pendulum-v1": 100_000, "MountainCarContinuous-v0": 50_000}
 BUDGETS |= {"LunarLander-v3": 200_000, "BipedalWalker-v3": 1_000_000}
-FIRST_SEED = 100  # no setting was chosen on the seeds from here on
+FIRST_SEED = 200  # no setting was chosen on the seeds from here on
 CONTROLS = ("trpo", "ppo")
 CONTROL_SEEDS = 5  # a control takes several times as long as a run of ours
 

@@ -20,7 +20,7 @@ TARGETS = 1000 + 50 * np.sin(INPUTS[:, 0].numpy().astype(float)) + 20 * INPUTS[:
 
 
 def config(**changes: Any) -> MlpCritic:
-    numbers = {"hidden_sizes": (16,), "nonlinearity": "tanh", "gae_lambda": 0.95, "steps": 3}
+    numbers = {"hidden_sizes": (16,), "nonlinearity": "tanh", "gae_lambda": 0.95, "least_advantage": 0.001, "steps": 3}
     return MlpCritic(**{**numbers, "cg_iterations": 10, "damping": 0.01, "target_memory": 0.9, **changes})
 
 
@@ -89,6 +89,7 @@ def test_a_state_survives_a_checkpoint(tmp_path: Path):
         ({"hidden_sizes": (0,)}, "hidden_sizes"),
         ({"nonlinearity": "sigmoid"}, "nonlinearity"),
         ({"gae_lambda": 1.5}, "gae_lambda"),
+        ({"least_advantage": -0.1}, "least_advantage"),
         ({"steps": 0}, "steps"),
         ({"cg_iterations": 0}, "cg_iterations"),
         ({"damping": 0.0}, "damping"),

@@ -26,7 +26,7 @@ class Constant:
     """A value function that gives the same everywhere."""
 
     def __init__(self, value: float, gae_lambda: float) -> None:
-        self.value, self.gae_lambda = value, gae_lambda
+        self.value, self.gae_lambda, self.least_advantage = value, gae_lambda, 0.001
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         return np.full(len(obs), self.value)
@@ -73,6 +73,32 @@ def test_with_the_true_value_beyond_it_the_step_limit_does_not_matter(length: in
     batch, _, _ = sampler(Task(sim, length), policy, theta, Draw(0), Group(), Memory(value=true))
     torch.testing.assert_close(batch.advantages, torch.zeros_like(batch.advantages), atol=1e-9, rtol=0)
     np.testing.assert_allclose(batch.targets, 1 / (1 - GAMMA))
+
+
+class Noisy(Constant):
+    """The true value of `Endless`, with errors of about ``size`` in its place."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__(1 / (1 - GAMMA), LAM)
+        self.size = size
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        return super().__call__(obs) * (1 + self.size * np.sin(50 * obs[:, 0]))
+
+
+@pytest.mark.parametrize("streams", [None, 2])
+@pytest.mark.parametrize("standardise", [True, False])
+def test_errors_of_the_value_function_alone_give_the_policy_no_direction(streams: int | None, standardise: bool):
+    sim = Endless()
+    policy = mlp(sim)
+    theta = policy.initial(np.random.default_rng(0))
+    sampler = single(gamma=GAMMA, streams=streams, steps_per_iteration=60, standardise=standardise)
+    small, large = (
+        sampler(Task(sim, 30), policy, theta, Draw(0), Group(), Memory(value=Noisy(size))).batch.advantages
+        for size in (0.0005, 0.005)
+    )
+    assert not small.any()
+    assert large.all()
 
 
 class Endless(Point):

@@ -31,7 +31,7 @@ GAMMA, LAM = 0.9, 0.8
 class Linear:
     """V is the first number of the observation."""
 
-    gae_lambda = LAM
+    gae_lambda, least_advantage = LAM, 0.0
 
     def __call__(self, obs: Array) -> Array:
         return np.asarray(obs, float)[:, 0]
@@ -155,7 +155,7 @@ def test_with_the_true_value_beyond_it_no_cut_matters(length: int):
             return after._replace(rewards=np.ones(len(states)), terminated=np.zeros(len(states), bool), truncated=cut)
 
     class Exact:
-        gae_lambda = LAM
+        gae_lambda, least_advantage = LAM, 0.0
 
         def __call__(self, obs: Array) -> Array:
             return np.full(len(obs), 1 / (1 - GAMMA))

@@ -41,6 +41,11 @@ class Critic(Protocol):
         ...
 
     @property
+    def least_advantage(self) -> float:
+        """Deviation of the advantages, relative to the size of the targets, below which they are errors of V."""
+        ...
+
+    @property
     def max_states(self) -> int | None:
         """How many states of a batch, over all workers, a fit uses at most; None: all."""
         ...
@@ -80,6 +85,11 @@ class Value:
     def gae_lambda(self) -> float:
         """λ."""
         return self.critic.gae_lambda
+
+    @property
+    def least_advantage(self) -> float:
+        """Where advantages begin to mean something."""
+        return self.critic.least_advantage
 
     def __call__(self, obs: NDArray[np.generic]) -> NDArray[np.float64]:
         """V ``[n]`` of observations ``[n, O]``, in units of reward."""

@@ -29,6 +29,11 @@ class ValueFunction(Protocol):
         """λ of the advantages."""
         ...
 
+    @property
+    def least_advantage(self) -> float:
+        """Deviation of the advantages, relative to the size of the targets, below which they are errors of V."""
+        ...
+
     def __call__(self, obs: NDArray[np.generic]) -> NDArray[np.float64]:
         """V ``[n]`` of observations ``[n, O]``, in units of reward."""
         ...

@@ -144,7 +144,7 @@ class SinglePath:
         following[roll.lengths - 1, lanes] = values_beyond(value, roll)
         ended[roll.lengths - 1, lanes] = True
         found = generalised_advantages(roll.rewards, values, following, ended > 0, self.gamma, value.gae_lambda)
-        return self._standardised(found[roll.t, roll.column], seen, group)
+        return self._standardised(found[roll.t, roll.column], seen, value.least_advantage, group)
 
     def estimated_advantages(
         self, stretch: Stretch, value: ValueFunction, group: Group
@@ -156,17 +156,22 @@ class SinglePath:
         following[stretch.truncated] = value(stretch.cut_obs)
         following[stretch.terminated] = 0.0
         found = generalised_advantages(stretch.rewards, values, following, stretch.ended, self.gamma, value.gae_lambda)
-        return self._standardised(found.ravel(), seen, group)
+        return self._standardised(found.ravel(), seen, value.least_advantage, group)
 
     def _standardised(
-        self, advantages: NDArray[np.float64], values: NDArray[np.float64], group: Group
+        self, advantages: NDArray[np.float64], values: NDArray[np.float64], least: float, group: Group
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Advantages ``[M]`` with mean 0 and standard deviation 1 if that is asked for, and the targets ``[M]``."""
+        """Advantages ``[M]`` with mean 0 and standard deviation 1 if that is asked for, and the targets ``[M]``.
+
+        All advantages are 0 if their deviation is below ``least`` of the size of the targets. Once a pole stands, every
+        return is the same and what is left are errors of V: each step to the trust region's boundary, however small
+        the errors, would follow them, until the pole falls.
+        """
         targets = advantages + values
-        if not self.standardise:
-            return advantages, targets
-        mean, std = _mean_and_std(advantages, targets, group)
-        return (advantages - mean) / std if std > 0 else np.zeros_like(advantages), targets
+        mean, std = _mean_and_std(advantages, targets, group, least)
+        if std == 0:
+            return np.zeros_like(advantages), targets
+        return ((advantages - mean) / std if self.standardise else advantages), targets
 
     def _time_baseline(self, returns: NDArray[np.float64], roll: Rollout, group: Group) -> NDArray[np.float64]:
         """Mean return of the paths alive at each time step ``[T]``; with few paths left the last mean is kept."""
@@ -181,9 +186,14 @@ class SinglePath:
         return totals[last] / counts[last]
 
 
-def _mean_and_std(x: NDArray[np.float64], size_of: NDArray[np.float64], group: Group) -> tuple[float, float]:
-    """Mean and standard deviation over all workers; the deviation is 0 if it is rounding beside ``size_of``."""
+def _mean_and_std(
+    x: NDArray[np.float64], size_of: NDArray[np.float64], group: Group, least: float = 0.0
+) -> tuple[float, float]:
+    """Mean and standard deviation over all workers.
+
+    The deviation is 0 if it is rounding, or less than ``least``, beside the root mean square of ``size_of``.
+    """
     n, total, size = group.sums(len(x), x.sum(), (size_of**2).sum())
     # Subtract the mean first: the difference of two sums of squares could be all rounding.
     variance = group.sums(((x - total / n) ** 2).sum())[0] / n
-    return total / n, variance**0.5 if variance > ROUNDING * size / n else 0.0
+    return total / n, variance**0.5 if variance > max(ROUNDING, least**2) * size / n else 0.0
