@@ -43,6 +43,7 @@ NEEDED = {
     "critic=conv": ["env=atari/pong"],
     "env=atari": ["env.game=pong"],
     "policy=atari": ["env=atari/pong"],
+    "policy=conv": ["env=atari/pong"],
 }
 
 
@@ -73,7 +74,7 @@ def test_every_option_composes_and_builds(word: str):
         assert (
             chosen[group] == option
             if group in chosen
-            else type(plan.policy.network).__name__ == {"mlp": "MlpNetwork", "atari": "ConvNetwork"}[option]
+            else type(plan.policy.network).__name__ == {"mlp": "MlpNetwork"}.get(option, "ConvNetwork")
         )
 
 

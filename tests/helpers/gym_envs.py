@@ -14,6 +14,18 @@ from gymnasium import spaces
 SMALL = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
+def filled(space, place):
+    """An observation of a space that says at which place the walk is."""
+    if isinstance(space, spaces.Discrete):
+        return place + space.start
+    if isinstance(space, spaces.Dict):
+        return {key: filled(part, place) for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(filled(part, place) for part in space)
+    keeps_kind = isinstance(space, spaces.MultiDiscrete) or len(space.shape) == 3
+    return np.full(space.shape, place, space.dtype if keeps_kind else np.float64)
+
+
 class Walk(gymnasium.Env):
     """Places 0 to ``length``. Each step has a reward of -1. The wind, drawn from the seed, may undo a step."""
 
@@ -28,9 +40,7 @@ class Walk(gymnasium.Env):
         return self.seen(), {}
 
     def seen(self):
-        if isinstance(self.observation_space, spaces.Discrete):
-            return self.place + self.observation_space.start
-        return np.full(self.observation_space.shape, self.place, np.float64)
+        return filled(self.observation_space, self.place)
 
     def step(self, action):
         assert self.action_space.contains(action), action
@@ -110,7 +120,9 @@ register("PushedWalk", actions=spaces.Box(-2.0, 4.0, (2, 1), np.float64))
 register("SteppedWalk", actions=spaces.Box(0, 1, (1,), np.int64))
 register("ShiftedWalk", actions=spaces.Discrete(2, start=5))
 register("FactoredWalk", actions=spaces.MultiDiscrete([2, 3], start=[0, 4]))
-register("NamedWalk", observations=spaces.Dict({"place": SMALL}))
-register("PairedWalk", observations=spaces.Tuple((SMALL, SMALL)))
+NAMED = spaces.Dict({"place": SMALL, "pair": spaces.Tuple((spaces.Discrete(9), spaces.MultiDiscrete([9, 9])))})
+register("NamedWalk", observations=NAMED, actions=spaces.MultiBinary([1, 2]))
+register("PicturedWalk", observations=spaces.Box(0, 255, (16, 12, 3), np.uint8), actions=spaces.Box(-1.0, 1.0, (2,)))
+register("ToldWalk", observations=spaces.Dict({"place": SMALL, "words": spaces.Tuple((spaces.Text(4),))}))
 register("SpokenWalk", actions=spaces.Text(4))
 register("EmptyWalk", observations=spaces.Box(0.0, 1.0, (0,)))

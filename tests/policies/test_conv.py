@@ -109,9 +109,9 @@ def test_references_to_frames_and_stacked_frames_are_the_same_pixels():
 @pytest.mark.parametrize(
     ("shape", "actions", "sentence"),
     [
-        ((4,), JOYSTICK, "policy=atari needs images, and this task's have the shape"),
+        ((4,), JOYSTICK, "policy=atari needs images, and this task's observation has the shape"),
         ((4, 52, 40), Continuous(np.zeros(2), np.ones(2)), "policy=atari chooses among discrete actions"),
-        ((4, 8, 40), JOYSTICK, r"policy.filters=\[16, 16\]: an image of 8 × 40 is too small"),
+        ((4, 8, 40), JOYSTICK, r"policy.filters=\[16, 16\]: an image of 8 × 40 is too small.*policy\.kernel_size$"),
     ],
 )
 def test_tasks_it_cannot_play_are_refused_in_a_sentence(
@@ -119,6 +119,23 @@ def test_tasks_it_cannot_play_are_refused_in_a_sentence(
 ):
     with pytest.raises(ConfigError, match=sentence):
         atari().build(shape, actions)
+
+
+def test_continuous_actions_have_a_mean_from_the_image_and_a_deviation_of_their_own():
+    policy = build(composed("policy=conv")[0].policy, "policy").build((3, 20, 20), Continuous(-np.ones(2), np.ones(2)))
+    theta, obs = policy.initial(np.random.default_rng(0)), policy.tensor(images(5, (3, 20, 20)))
+    mean, log_std = policy.params(theta, obs).split(2, 1)
+    assert mean.shape == (5, 2) and len(mean.unique()) == 10 and torch.allclose(log_std.exp(), torch.tensor(0.5))
+    linear = policy.linearize(theta, obs)
+    v, u = torch.randn(policy.n_parameters), torch.randn(5, 4)
+    torch.testing.assert_close((linear.jvp(v) * u).sum(), v @ linear.vjp(u), rtol=1e-4, atol=1e-4)
+    assert policy.n_parameters == policy.network.n_parameters + 2 and policy.unused() == {}
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, float("inf")])
+def test_a_deviation_that_is_none_is_refused(std: float):
+    with pytest.raises(ConfigError, match=rf"^policy\.initial_std={std} must be a finite number > 0$"):
+        replace(build(composed("policy=conv")[0].policy, "policy"), initial_std=std)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from trpo_cli.training.run import execute
 WALKS = [
     f"gym_envs:{kind}Walk-v0" for kind in ("", "Numbered", "Tall", "Pushed", "Stepped", "Shifted", "Factored", "Locked")
 ]
+WALKS += ["gym_envs:NamedWalk-v0"]
 IDS = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5", *WALKS]
 SMALL = (
     "step_limit=30",
@@ -163,11 +164,13 @@ def test_lanes_start_from_their_own_seed():
         ("gym_envs:FactoredWalk-v0", (2,), (2, 3)),
         ("gym_envs:ShiftedWalk-v0", (2,), (2,)),
         ("gym_envs:PushedWalk-v0", (2,), [(-2, 4), (-2, 4)]),
+        ("gym_envs:NamedWalk-v0", (28,), (2, 2)),
+        ("gym_envs:PicturedWalk-v0", (3, 16, 12), [(-1, 1), (-1, 1)]),
     ],
 )
 def test_spaces(env_id, obs_shape, space):
     sim = simulator(env_id)
-    assert sim.obs_shape == obs_shape and sim.n_state == obs_shape[0] and sim.step_limit == 30
+    assert sim.obs_shape == obs_shape and sim.n_state == np.prod(obs_shape) and sim.step_limit == 30
     if isinstance(sim.action_space, Discrete):
         assert sim.action_space.factors == space
     else:
@@ -218,10 +221,9 @@ def refusal(env_id, kwargs=None):
             ["cannot be run", "Box2D"],
             marks=pytest.mark.skipif(find_spec("Box2D") is not None, reason="Box2D is installed"),
         ),
-        ("gym_envs:NamedWalk-v0", ["observations", "Dict(", "Box or Discrete", "wrapper"]),
-        ("gym_envs:PairedWalk-v0", ["observations", "Tuple(", "Box or Discrete", "wrapper"]),
-        ("gym_envs:SpokenWalk-v0", ["actions", "Text(", "Box or Discrete or MultiDiscrete", "wrapper"]),
-        ("gym_envs:EmptyWalk-v0", ["observations", "Box([], [], (0,)", "wrapper"]),
+        ("gym_envs:ToldWalk-v0", ["observations", "Text(", "(observation['words'][0])", "env.id=mine:"]),
+        ("gym_envs:SpokenWalk-v0", ["actions", "Text(", "MultiDiscrete and MultiBinary", "env.id=mine:"]),
+        ("gym_envs:EmptyWalk-v0", ["observations", "Box([], [], (0,)", "env.id=mine:"]),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_the_reason_and_a_way_out(env_id, told):

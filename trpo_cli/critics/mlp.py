@@ -35,7 +35,7 @@ class MlpCritic(CriticSettings):
         if len(obs_shape) == 3:
             raise ConfigError(
                 f"critic=mlp cannot see images, and this task's observation has the shape {list(obs_shape)}; "
-                "use critic=conv"
+                "use critic=conv or critic=none"
             )
         sizes = (prod(obs_shape), *self.hidden_sizes, 1)
         network = MlpNetwork(sizes, self.nonlinearity, output_norm=0.01, hidden_norm=1.0, dtype=torch.float32)

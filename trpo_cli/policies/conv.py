@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import inf, prod
+from math import inf, nan, prod
 
 import numpy as np
 import torch
@@ -233,7 +233,8 @@ class ConvLayers:
             if min(smallest) < self.kernel_size:
                 raise ConfigError(
                     f"{group}.filters={list(self.filters)}: an image of {obs_shape[1]} × {obs_shape[2]} is too small "
-                    f"for so many convolutions of {self.kernel_size} × {self.kernel_size}"
+                    f"for so many convolutions of {self.kernel_size} × {self.kernel_size}; set fewer {group}.filters, "
+                    f"{group}.stride=1 or a smaller {group}.kernel_size"
                 )
             smallest = tuple((side - self.kernel_size) // self.stride + 1 for side in smallest)
         return ConvNetwork(
@@ -253,7 +254,7 @@ class ConvLayers:
 
 @dataclass(frozen=True)
 class Conv(ConvLayers):
-    """Hyperparameters of a convolutional policy; numbers and sources stand in ``conf/policy/atari.yaml``."""
+    """Hyperparameters of the paper's convolutional policy; numbers and sources stand in ``conf/policy/atari.yaml``."""
 
     output_norm: float  # norm of each output column of the initial weights
     hidden_norm: float  # norm of each filter and of each hidden column of the initial weights
@@ -265,12 +266,41 @@ class Conv(ConvLayers):
 
     def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> NetworkPolicy:
         """The policy for images of this shape and this action space."""
-        if len(obs_shape) != 3:
-            raise ConfigError(
-                f"policy=atari needs images, and this task's have the shape {list(obs_shape)}; use policy=mlp"
-            )
+        shape = _image_shape("atari", obs_shape)
         if actions.factors is None:
-            raise ConfigError("policy=atari chooses among discrete actions, and this task's are continuous")
+            raise ConfigError(
+                "policy=atari chooses among discrete actions, and this task's are continuous; use policy=conv"
+            )
+        return self._built(shape, actions)
+
+    def _built(self, obs_shape: tuple[int, int, int], actions: ActionSpace, std: float = nan) -> NetworkPolicy:
+        """The policy; std: the initial standard deviation of continuous actions."""
         dist = distribution_for(actions)
-        network = self.network("policy", obs_shape, dist.n_params, self.output_norm, self.hidden_norm)
-        return NetworkPolicy(network, dist, Pixels(obs_shape), chunk_size=CHUNK)
+        outputs = dist.n_params - dist.n_free
+        network = self.network("policy", obs_shape, outputs, self.output_norm, self.hidden_norm)
+        return NetworkPolicy(network, dist, Pixels(obs_shape), std, chunk_size=CHUNK)
+
+
+@dataclass(frozen=True)
+class ConvOfAnyAction(Conv):
+    """The same for continuous actions too; numbers and sources stand in ``conf/policy/conv.yaml``."""
+
+    initial_std: float  # of continuous actions, as a fraction of half the action range
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.initial_std < inf, "policy.initial_std", self.initial_std, "a finite number > 0")
+
+    def build(self, obs_shape: tuple[int, ...], actions: ActionSpace) -> NetworkPolicy:
+        """The policy for images of this shape and this action space."""
+        return self._built(_image_shape("conv", obs_shape), actions, self.initial_std)
+
+
+def _image_shape(option: str, obs_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, rows and columns; ConfigError, naming the ``option`` of ``policy=``, if observations are no images."""
+    if len(obs_shape) != 3:
+        raise ConfigError(
+            f"policy={option} needs images, and this task's observation has the shape {list(obs_shape)}; use policy=mlp"
+        )
+    channels, rows, columns = obs_shape
+    return channels, rows, columns

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, require
 from trpo_cli.policies.base import InputMap, Linearization
 from trpo_cli.policies.distributions import Array, distribution_for
 from trpo_cli.policies.kernels import IN_NUMPY, NONLINEARITIES, by_column, outer, scratch
@@ -149,11 +149,9 @@ class Mlp:
 
     def __post_init__(self) -> None:
         named = self.input_scale in ("percentile", "running", "none")
-        if not named and not (isinstance(self.input_scale, list) and all(_positive(x) for x in self.input_scale)):
-            raise ConfigError(
-                f"policy.input_scale={self.input_scale} must be percentile, running, none, or a list of numbers > 0, "
-                "one per input"
-            )
+        listed = isinstance(self.input_scale, list) and all(_positive(x) for x in self.input_scale)
+        what = "percentile, running, none, or a list of numbers > 0, one per input"
+        require(named or listed, "policy.input_scale", self.input_scale, what)
         if not self.input_clip > 0:
             raise ConfigError(f"policy.input_clip={self.input_clip} must be > 0 (.inf for no clip)")
         if any(n < 1 for n in self.hidden_sizes):
@@ -178,7 +176,7 @@ class Mlp:
         if len(obs_shape) == 3:
             raise ConfigError(
                 f"policy=mlp cannot see images, and this task's observation has the shape {list(obs_shape)}; "
-                "use policy=atari"
+                "use policy=conv, with critic=conv or critic=none"
             )
         if isinstance(self.input_scale, list) and len(self.input_scale) != n_inputs:
             raise ConfigError(

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 from weakref import finalize
 
@@ -28,14 +29,14 @@ from numpy.typing import NDArray
 from trpo_cli.errors import ConfigError
 from trpo_cli.sims.base import ActionSpace, SavedState, Step
 from trpo_cli.sims.gymnasium_spaces import (
-    ACTIONS,
-    OBSERVATIONS,
     action_space,
     arbitrary_actions,
-    flat_observation,
-    is_usable,
-    n_inputs,
+    batch,
+    exact,
     native_actions,
+    require_usable,
+    seen,
+    shape_seen,
 )
 
 MAX_LANES = 256  # environments that are used at the same time
@@ -67,7 +68,7 @@ class State:
 
     episode: Episode
     t: int
-    obs: NDArray[np.float32]  # `[O]`
+    obs: NDArray[Any]  # `[O]`, or a picture `[channels, rows, columns]`
 
 
 States = NDArray[Any]  # `[n]` of `State`
@@ -77,10 +78,10 @@ States = NDArray[Any]  # `[n]` of `State`
 class Gymnasium:
     """The environment that ``gymnasium.make(id, **kwargs)`` makes, without its time limit: that is the rollout's.
 
-    Observations are flattened, and discrete ones are one-hot. Controls are clipped to the box. If the environment
-    truncates an episode by itself, `step` reports it as truncated, so that a value function estimates what would have
-    followed. If the environment reports a terminal state at the same step, the step is terminated only: nothing would
-    have followed.
+    Observations are flattened, and discrete ones are one-hot; pictures keep their shape. Controls are clipped to the
+    box. If the environment truncates an episode by itself, `step` reports it as truncated, so that a value function
+    estimates what would have followed. If the environment reports a terminal state at the same step, the step is
+    terminated only: nothing would have followed.
 
     Raises:
         ConfigError: there is no such environment, it cannot be run, or its spaces are of kinds that cannot be used.
@@ -105,8 +106,8 @@ class Gymnasium:
 
     @cached_property
     def obs_shape(self) -> tuple[int, ...]:
-        """One flat observation."""
-        return (n_inputs(self._spaces[0]),)
+        """One flat observation, or channels, rows and columns of a picture."""
+        return shape_seen(self._spaces[0])
 
     @property
     def max_lanes(self) -> int:
@@ -116,7 +117,7 @@ class Gymnasium:
     @property
     def n_state(self) -> int:
         """Dimension of the observation; the state itself is not known."""
-        return self.obs_shape[0]
+        return prod(self.obs_shape)
 
     @cached_property
     def action_space(self) -> ActionSpace:
@@ -133,12 +134,12 @@ class Gymnasium:
             # When nobody holds the episode any more, its environment goes back to the pool. Making a new one may take
             # longer than an episode. At the end of the process there is no need to do this.
             finalize(episode, self._pool.append, env).atexit = False
-            first[i] = State(episode, 0, flat_observation(self._spaces[0], obs))
+            first[i] = State(episode, 0, seen(self._spaces[0], obs))
         return first
 
-    def observe(self, states: States) -> NDArray[np.float32]:
-        """Observations `[n, O]`."""
-        return np.array([state.obs for state in states], np.float32).reshape(len(states), *self.obs_shape)
+    def observe(self, states: States) -> NDArray[Any]:
+        """Observations `[n, O]`; references to pictures `[n, 1]`, so that a batch holds each of them once."""
+        return batch(self._spaces[0], [state.obs for state in states])
 
     def step(self, states: States, actions: NDArray[Any]) -> Step:
         """One step of each lane's environment under ``actions`` `[n, A]`."""
@@ -153,7 +154,7 @@ class Gymnasium:
             obs, reward, terminated, truncated, _ = env.step(action)
             episode.actions.append(action)
             episode.env = env
-            after[i], rewards[i] = State(episode, state.t + 1, flat_observation(observations, obs)), reward
+            after[i], rewards[i] = State(episode, state.t + 1, seen(observations, obs)), reward
             ended[i], cut[i] = terminated, truncated and not terminated
         return Step(after, rewards, ended, cut)
 
@@ -248,13 +249,7 @@ class Gymnasium:
     def _require_usable(self) -> None:
         """Raise ConfigError unless both spaces can be used and the environment can be reset and stepped."""
         observations, actions = self._spaces
-        for space, name, kinds in ((observations, "observations", OBSERVATIONS), (actions, "actions", ACTIONS)):
-            if not is_usable(space, kinds):
-                known = " or ".join(kind.__name__ for kind in kinds)
-                raise ConfigError(
-                    f"env.id={self.id} has {name} of the kind {space}; only {known} can be used, so write a Gymnasium "
-                    "wrapper that converts them and register the wrapped environment"
-                )
+        require_usable(self.id, observations, actions)
         with self._refusing("cannot be run"):
             env = self._make()
             _answers(env, arbitrary_actions(actions, 1), seed=0)
@@ -319,10 +314,10 @@ def _answers(env: Env, actions: Sequence[Any], seed: int | None = None) -> list[
     """What the environment returns for each of ``actions``; with a ``seed``, it is reset first."""
     answers: list[Any] = []
     if seed is not None:
-        answers.append(np.asarray(env.reset(seed=seed)[0]).tobytes())
+        answers.append(exact(env.observation_space, env.reset(seed=seed)[0]))
     for t, action in enumerate(actions):
         obs, reward, terminated, truncated, _ = env.step(action)
-        answers.append((np.asarray(obs).tobytes(), repr(float(reward)), bool(terminated), bool(truncated)))
+        answers.append((exact(env.observation_space, obs), repr(float(reward)), bool(terminated), bool(truncated)))
         if terminated or truncated:
             env.reset(seed=t)
     return answers
