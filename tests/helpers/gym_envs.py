@@ -6,6 +6,7 @@ what is special about them.
 
 import threading
 from random import random
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -49,6 +50,30 @@ class Walk(gymnasium.Env):
         if self.np_random.random() >= self.wind:
             self.place = max(self.place + (1 if right else -1), 0)
         return self.seen(), -1.0, self.place >= self.length, False, {}
+
+
+class Painted(Walk):
+    """Draws a bar that is as bright as the place is far to the right, if it is asked to."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(self, render_mode=None, seen=None):
+        super().__init__(observations=spaces.Box(0, 255, (10, 20, 3), np.uint8) if seen else None)
+        self.render_mode, self.looks = render_mode, seen
+
+    def seen(self):
+        return self.render() if self.looks else super().seen()
+
+    def render(self):
+        assert self.render_mode == "rgb_array", "it draws in rgb_array only"
+        return np.full((10, 20, 3), 50 * self.place, np.uint8)
+
+
+class Flat(Painted):
+    """Draws lists."""
+
+    def render(self):
+        return [[0]]
 
 
 class Locked(Walk):
@@ -112,7 +137,7 @@ def register(name, entry_point=Walk, limit=30, **kwargs):
 
 register("Walk")
 register("EndlessWalk", limit=None)
-for kind in (Locked, Shared, Unseeded, Weary, Remembering, Broken):
+for kind in (Painted, Flat, Locked, Shared, Unseeded, Weary, Remembering, Broken):
     register(f"{kind.__name__}Walk", kind)
 register("NumberedWalk", observations=spaces.Discrete(5, start=2))
 register("TallWalk", observations=spaces.Box(0, 255, (3, 4), np.uint8))

@@ -12,7 +12,7 @@ from video_frames import frames
 
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.sims.base import Step
-from trpo_cli.sims.video import film, require_film
+from trpo_cli.sims.video import film, to_film
 
 
 @dataclass
@@ -70,10 +70,10 @@ def test_small_pictures_are_enlarged_and_a_simulator_without_dt_is_shown_as_atar
 
 def test_what_cannot_be_filmed_is_refused():
     with pytest.raises(ConfigError, match=r"^video=a\.avi must end in \.mp4$"):
-        require_film(Path("a.avi"), Screen())
+        to_film(Path("a.avi"), Screen())
     with pytest.raises(ConfigError, match=r"^video=a\.mp4.*render\(states\)"):
-        require_film(Path("a.mp4"), SimpleNamespace())
-    require_film(Path("a.mp4"), Screen())
+        to_film(Path("a.mp4"), SimpleNamespace())
+    to_film(Path("a.mp4"), Screen())
 
 
 def test_a_failed_film_leaves_the_one_before_it(tmp_path: Path):

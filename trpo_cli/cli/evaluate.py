@@ -27,7 +27,7 @@ from trpo_cli.samplers.episodes import Purposes, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Simulator, Task
-from trpo_cli.sims.video import film, require_film
+from trpo_cli.sims.video import film, to_film
 from trpo_cli.training.state import TrainingState
 
 USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
@@ -170,9 +170,9 @@ def evaluate(request: Request) -> dict[str, Any]:
     limit = int(cfg.step_limit)
     parts, n_filmed = [], 0
     if request.video:
-        require_film(Path(request.video), sim)
+        drawn = to_film(Path(request.video), sim)
         n_filmed = min(request.video_episodes, request.episodes)
-        with film(Path(request.video), sim) as filmed:
+        with film(Path(request.video), drawn) as filmed:
             for lane in range(n_filmed):
                 parts.append(play(filmed, policy, theta, request, limit, range(lane, lane + 1)))
     starts = [*range(n_filmed, request.episodes, min(AT_ONCE, sim.max_lanes)), request.episodes]

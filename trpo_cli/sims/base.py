@@ -5,7 +5,7 @@ inputs. So saving a state, restoring it and branching from it (the vine of Secti
 memory, no time limit and no automatic reset: these belong to the rollout.
 
 `Simulator` is complete: an object with exactly its members can be trained on. What a simulator may offer in addition is
-declared by the small protocols after it: `Drawable`, `Timed`, `Copyable`, `Savable`, `Limited`.
+declared by the small protocols after it: `Drawable`, `Filmable`, `Timed`, `Copyable`, `Savable`, `Limited`.
 """
 
 from collections.abc import Sequence
@@ -143,6 +143,14 @@ class Drawable(Protocol):
 
     def render(self, states: Any) -> NDArray[np.uint8]:
         """Pictures `[n, height, width, 3]` of ``states``: red, green and blue."""
+
+
+@runtime_checkable
+class Filmable(Protocol):
+    """A simulator that draws its states only if it is made for a film, because drawing takes time and libraries."""
+
+    def for_film(self) -> Drawable:
+        """The same simulator, made so that it draws its states; ConfigError if it cannot."""
 
 
 @runtime_checkable

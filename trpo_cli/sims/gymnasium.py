@@ -27,7 +27,8 @@ from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.sims.base import ActionSpace, SavedState, Step
+from trpo_cli.sims.base import ActionSpace, Drawable, SavedState, Step
+from trpo_cli.sims.gymnasium_names import require_arguments, way_to
 from trpo_cli.sims.gymnasium_spaces import (
     action_space,
     arbitrary_actions,
@@ -41,12 +42,6 @@ from trpo_cli.sims.gymnasium_spaces import (
 
 MAX_LANES = 256  # environments that are used at the same time
 TRIED_STEPS = 20  # steps for which an environment and its copy are compared
-
-# Arguments of gymnasium.make that are not arguments of the environment, and what to do instead.
-NOT_ARGUMENTS = {
-    "max_episode_steps": "set step_limit=… instead",
-    "render_mode": "leave it out, because training draws nothing",
-}
 
 
 @dataclass(eq=False)
@@ -91,9 +86,7 @@ class Gymnasium:
     kwargs: dict[str, Any] | None  # arguments of the environment's constructor
 
     def __post_init__(self) -> None:
-        for key, instead in NOT_ARGUMENTS.items():
-            if key in (self.kwargs or {}):
-                raise ConfigError(f"env.kwargs.{key} is not an argument of the environment: {instead}")
+        require_arguments(self.kwargs or {})
         self._require_usable()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -184,6 +177,12 @@ class Gymnasium:
         if not repeats:
             raise ConfigError(f"env.id={self.id} does not repeat itself after a reset with the same seed, {needed}")
 
+    def for_film(self) -> Drawable:
+        """The same environment, made so that it draws its states; ConfigError if it cannot."""
+        from trpo_cli.sims.gymnasium_film import Drawn
+
+        return Drawn(self.id, (self.kwargs or {}) | {"render_mode": "rgb_array"})
+
     def require_saving(self) -> None:
         """Raise ConfigError unless the environment repeats itself after a reset: a saved episode is replayed."""
         self._require_repeats("which sampler.streams needs; use sampler.streams=null")
@@ -233,8 +232,10 @@ class Gymnasium:
         if module:
             with self._refusing("cannot be imported", "; install the package or put its folder on PYTHONPATH"):
                 importlib.import_module(module)
-        with self._refusing("is not registered"):
+        try:
             return spec(name)
+        except Exception as error:
+            raise ConfigError(f"env.id={self.id} is not registered; {way_to(self.id)}") from error
 
     @cached_property
     def _spaces(self) -> tuple[Space, Space]:

@@ -11,19 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError, RunError
-from trpo_cli.sims.base import ActionSpace, Drawable, Step, Timed
+from trpo_cli.sims.base import ActionSpace, Drawable, Filmable, Step, Timed
 
 FRAMES_PER_SECOND = 60.0  # at most; if steps follow faster, some are left out of the film
 STEP_S = 4 / 60  # seconds per step if the simulator does not declare it (see `Timed`)
 LEAST_HEIGHT = 300  # pixels; smaller pictures are enlarged by a whole factor
 
 
-def require_film(path: Path, sim: object) -> None:
-    """Raise ConfigError unless a film of ``sim`` can be written to a file of this name."""
+def to_film(path: Path, sim: object) -> Any:
+    """The simulator that draws the states of ``sim``; ConfigError unless its film can be written to this file."""
     if path.suffix != ".mp4":
         raise ConfigError(f"video={path} must end in .mp4")
-    if not isinstance(sim, Drawable):
-        raise ConfigError(f"video={path}: {type(sim).__name__} has no render(states), so it cannot be filmed")
     try:
         import imageio_ffmpeg
 
@@ -32,6 +30,10 @@ def require_film(path: Path, sim: object) -> None:
         raise ConfigError(
             f"video={path} needs ffmpeg to be written, and ffmpeg is missing: pip install imageio-ffmpeg"
         ) from error
+    drawn = sim.for_film() if isinstance(sim, Filmable) else sim
+    if not isinstance(drawn, Drawable):
+        raise ConfigError(f"video={path}: {type(sim).__name__} has no render(states), so it cannot be filmed")
+    return drawn
 
 
 class Filmed:
