@@ -1,5 +1,7 @@
 """Laws of the empirical Fisher matrix of Figure 4: the covariance of ∇ log π, never formed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,18 @@ def test_on_many_samples_it_is_the_covariance_and_the_analytic_matrix(kind: str)
     few = batch.rows(slice(0, 500))
     covariance = torch.cov(scores(policy, theta, few)[:, 0].T)  # the authors' np.cov, which takes the mean off
     assert float((explicit((policy, theta, few), "empirical") - covariance).norm() / covariance.norm()) < 0.02
+
+
+@pytest.mark.parametrize("tried", ["all_actions", "self_normalised", "importance"])
+def test_actions_that_the_policy_did_not_draw_are_weighed_by_its_probability(tried: str):
+    """Every action of a finite set once: as the whole set, or as what a uniform proposal would draw on average."""
+    policy, theta, batch = draw("categorical", 20)
+    actions = torch.from_numpy(policy.dist.all_actions()).expand(20, -1, -1)
+    log_q = torch.full(actions.shape[:2], 0.0 if tried == "all_actions" else -np.log(actions.shape[1])).double()
+    every = replace(batch, actions=actions, log_q=log_q, estimator=tried, advantages=log_q, paths=None)
+    analytic = explicit((policy, theta, every), "analytic")
+    assert float(policy.dist.log_prob(batch.old[:, None], actions).exp().std()) > 0.05  # far from uniform
+    torch.testing.assert_close(explicit((policy, theta, every), "empirical"), analytic)
 
 
 @EITHER

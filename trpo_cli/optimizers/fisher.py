@@ -11,7 +11,7 @@ from trpo_cli.optimizers.surrogate import Surrogate
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Linearization
 from trpo_cli.policies.distributions import Distribution
-from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.batch import Batch, importance_weights
 from trpo_cli.samplers.randomness import Draw
 
 Metric = Callable[[Distribution, Batch, Linearization], Callable[[Tensor], Tensor]]
@@ -28,14 +28,16 @@ def analytic_metric(dist: Distribution, b: Batch, linear: Linearization) -> Call
 def empirical_metric(dist: Distribution, b: Batch, linear: Linearization) -> Callable[[Tensor], Tensor]:
     """u uᵀ with u = ∂ log π(a|s) / ∂ params of the action taken: Jᵀ of it is the covariance of ∇ log π (Section 6).
 
-    E[∇ log π] is zero at θ_old, so the second moment is the covariance. The K actions tried in a state are averaged.
+    E[∇ log π] is zero at θ_old, so the second moment is the covariance. It is an expectation over π_old: the K actions
+    tried in a state weigh π_old / q each, or π_old if every action was tried.
     """
+    weights = importance_weights(dist, b)[..., None]  # [m, K, 1]
     params = linear.params.detach()[:, None].expand(-1, b.actions.shape[1], -1).clone().requires_grad_()
     with torch.enable_grad():
         (scores,) = torch.autograd.grad(dist.log_prob(params, b.actions).sum(), params)  # [m, K, P]
 
     def product(v: Tensor) -> Tensor:
-        return (scores * (scores * v[:, None]).sum(-1, keepdim=True)).mean(1)
+        return (weights * scores * (scores * v[:, None]).sum(-1, keepdim=True)).sum(1)
 
     return product
 

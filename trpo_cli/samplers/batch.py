@@ -85,6 +85,15 @@ class Batch:
         return replace(self, **tensors)
 
 
+def importance_weights(dist: Distribution, b: Batch) -> Tensor:
+    """What each action of a state counts for in an expectation over π_old ``[M, K]``: π_old / (K q), or π_old of all.
+
+    Over the draws of actions they add up to 1 on average; for actions that π_old drew each is 1/K.
+    """
+    weights = torch.exp(dist.log_prob(b.old[:, None], b.actions) - b.log_q)
+    return weights if b.estimator == "all_actions" else weights / b.actions.shape[1]
+
+
 def importance(dist: Distribution, params: Tensor, b: Batch) -> Tensor:
     """Σ_m of π_θ(a|s) / q(a|s) · A(s, a), averaged over the actions tried in each state: the objective of Eq. (14)."""
     ratio = torch.exp(dist.log_prob(params[:, None], b.actions) - b.log_q)
