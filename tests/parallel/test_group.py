@@ -76,7 +76,7 @@ def everything(group: Group) -> dict[str, Any]:
         "first_states": group.concatenate(first.states[first.t == 0]),
         "noise": group.concatenate(policy_noise(POLICY.dist, later, "policy_noise", mine, 40).swapaxes(0, 1)),
         "lengths": group.concatenate(first.lengths),
-        "rollout_set": group.concatenate(SAMPLERS["vine"].rollout_set(trunks, draw, group)[0]),
+        "rollout_set": group.concatenate(SAMPLERS["vine"].rollout_set(trunks, draw, group, 3)[0]),
         "vine_actions": group.concatenate(vine_batch.actions.numpy()),
         "gradient": [at.gradient.numpy(), at_vine.gradient.numpy()],
         "fisher": fisher_matrix(at, 1.0, draw, analytic_metric).product(v).numpy(),

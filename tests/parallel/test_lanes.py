@@ -96,7 +96,7 @@ def test_the_episodes_came_in_more_than_one_wave(size: int):
 
 def test_the_rollout_set_is_drawn_from_visits_numbered_lane_by_lane():
     trunks = run_episodes(TASK, ECHO_ACTOR, DRAW, range(9), keep="states")
-    states, mine = VINE.rollout_set(trunks, DRAW, WORLD)
+    states, mine = VINE.rollout_set(trunks, DRAW, WORLD, 3)
     assert trunks.states is not None and mine == range(10)
     visits = np.concatenate([trunks.states[trunks.column == lane] for lane in range(9)])
     chosen = np.sort(DRAW.generator("rollout_set").choice(len(visits), 10, replace=False, shuffle=False))

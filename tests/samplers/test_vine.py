@@ -69,7 +69,7 @@ def test_the_rollout_set_is_uniform_over_all_visits_and_without_replacement():
     lengths, n, draws = np.array([1, 9, 4]), 5, 3000
     trunks, sampler, counts = scripted(np.zeros((9, 3)), lengths), vine(n_states=5), Counter()
     for iteration in range(draws):
-        states, mine = sampler.rollout_set(trunks, Draw(0, iteration), WORLD)
+        states, mine = sampler.rollout_set(trunks, Draw(0, iteration), WORLD, 3)
         visits = {tuple(s) for s in states}
         assert len(visits) == len(states) == n and mine == range(n)
         counts.update(visits)
@@ -81,7 +81,7 @@ def test_the_rollout_set_is_uniform_over_all_visits_and_without_replacement():
 
 
 def test_where_too_few_states_were_visited_all_are_taken():
-    states, _ = vine(n_states=50).rollout_set(scripted(np.zeros((2, 2)), np.array([1, 2])), Draw(0), WORLD)
+    states, _ = vine(n_states=50).rollout_set(scripted(np.zeros((2, 2)), np.array([1, 2])), Draw(0), WORLD, 3)
     assert sorted(map(tuple, states)) == [(0, 0), (0, 1), (1, 1)]
 
 
@@ -169,6 +169,15 @@ def test_equation_15_is_chosen_where_every_action_can_be_tried(estimator: str, n
     assert continuous.estimator == "self_normalised"
 
 
+@pytest.mark.parametrize(("estimator", "n_actions"), [("all_actions", 2), ("auto", 30), ("self_normalised", 2)])
+def test_a_budget_of_steps_pays_for_the_actions_that_are_tried(estimator: str, n_actions: int):
+    sampler = vine(estimator=estimator, n_actions=n_actions, n_trunks=20, branch_length=1, steps_per_iteration=600)
+    batch, found, _ = sampler(CHAIN_TASK, CHAIN_POLICY, CHAIN_THETA, Draw(0), WORLD)
+    k = batch.actions.shape[1]
+    assert k == (2 if estimator == "self_normalised" else 3)
+    assert 600 - k < found["collect/sim_steps"] <= 600  # a branch of one step costs one step
+
+
 def test_advantages_have_mean_zero_over_a_states_actions_and_a_typical_spread_of_one():
     q = np.random.default_rng(0).standard_normal((9, 4)) * np.arange(1, 10)[:, None] + 100
     bare = vine(standardise=False).advantages(q, WORLD)
@@ -187,7 +196,7 @@ def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():
     sampler, sim = vine(standardise=False), Echo()
     batch, found, _ = sampler(Task(sim, 20), ECHO_POLICY, ECHO_THETA, Draw(6, 1), WORLD)
     trunks = run_episodes(ECHO_TASK, ECHO_ACTOR, Draw(6, 1), range(8), keep="states")
-    states, mine = sampler.rollout_set(trunks, Draw(6, 1), WORLD)
+    states, mine = sampler.rollout_set(trunks, Draw(6, 1), WORLD, 3)
     np.testing.assert_array_equal(batch.obs, ECHO.observe(states))
     torch.testing.assert_close(batch.old, ECHO_POLICY.params(ECHO_THETA, ECHO_POLICY.tensor(batch.obs)))
     q, n_steps = sampler.q_values(Branches(ECHO, ECHO_ACTOR, None), states, batch.actions, Draw(6, 1), mine)

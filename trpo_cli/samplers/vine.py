@@ -28,7 +28,7 @@ class Vine:
     trunk_steps: int | None  # if set: trunk episodes until their steps reach it, and n_trunks is not used
     n_states: int  # size of the rollout set, drawn uniformly from all visited states
     steps_per_iteration: int | None  # if set: branches until all steps reach it, and n_states is not used
-    n_actions: int  # K: actions tried at each state
+    n_actions: int  # K: actions tried at each state; every action of the set for Eq. 15
     branch_length: int  # environment steps of a branch, its first action included
     proposal: str  # what the actions are drawn from: policy (π_old) or uniform
     estimator: str  # self_normalised, importance, all_actions; auto: all_actions if K covers the action set
@@ -91,7 +91,7 @@ class Vine:
     ) -> Sampled:
         actor, value = PolicyActor(policy, theta), memory.value
         trunks, dropped = self.trunks(task, actor, draw, group, memory.hint)
-        states, mine = self.rollout_set(trunks, draw, group)
+        states, mine = self.rollout_set(trunks, draw, group, self._n_tried(policy.dist))
         obs = task.sim.observe(states)
         with torch.inference_mode():
             old = policy.params(theta, policy.tensor(obs))
@@ -130,16 +130,22 @@ class Vine:
             return run_episodes(task, actor, draw, group.share(self.n_trunks), keep="states"), 0
         return run_budget(task, actor, draw, Budget(self.trunk_steps), group, hint, keep="states")
 
-    def _n_states(self, trunk_steps: int) -> int:
+    def _n_tried(self, dist: Distribution) -> int:
+        """K: actions tried at each state."""
+        every = dist.n_actions if self._enumerates(dist) else None
+        return every or self.n_actions
+
+    def _n_states(self, trunk_steps: int, k: int) -> int:
         """Size of the rollout set: as configured, or as many states as the steps left by the trunks pay for."""
         if self.steps_per_iteration is None:
             return self.n_states
         left = self.steps_per_iteration - trunk_steps
-        return max(left // (self.n_actions * self.branch_length), 1)
+        return max(left // (k * self.branch_length), 1)
 
-    def rollout_set(self, trunks: Rollout, draw: Draw, group: Group) -> tuple[NDArray[np.generic], range]:
+    def rollout_set(self, trunks: Rollout, draw: Draw, group: Group, k: int) -> tuple[NDArray[np.generic], range]:
         """States drawn without replacement, uniformly from all visits of all workers' trunks.
 
+        k: actions that will be tried at each state, which decides how many states a budget of steps pays for.
         Returns this worker's share of them ``[m, S]`` and its place among all. If there are too few, all are taken.
         The visits are numbered lane by lane over all workers: the set is the same however many workers there are.
         """
@@ -149,7 +155,7 @@ class Vine:
         starts = np.empty(len(lanes), np.intp)  # number of each lane's first visit
         starts[by_lane] = np.cumsum(lengths[by_lane]) - lengths[by_lane]
         total = int(lengths.sum())
-        n = min(self._n_states(total), total)
+        n = min(self._n_states(total, k), total)
         chosen = np.sort(draw.generator("rollout_set").choice(total, n, replace=False, shuffle=False))
         first = sum(group.gather_objects(trunks.n_lanes)[: group.rank])  # in the table of all workers' lanes
         number = starts[first : first + trunks.n_lanes][trunks.column] + trunks.t  # of each visit of this worker
