@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     report = add(
         "compare",
-        "Any runs side by side, grouped by the settings that differ, with 95% bootstrap intervals over seeds.",
+        "Any runs side by side, grouped by the settings that differ, with 95% intervals over seeds.",
         "compare.png, profile.png and compare.csv",
     )
     report.add_argument("--key", default="collect/score", help="column of progress.jsonl (default: %(default)s)")

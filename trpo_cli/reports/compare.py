@@ -15,11 +15,11 @@ from trpo_cli.reports.curves import Curve, describe, mean_and_error
 from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
 from trpo_cli.reports.read_runs import Run
 from trpo_cli.reports.statistics import (
-    interquartile_mean,
+    improvement_with_interval,
+    interquartile_mean_with_interval,
     mean_with_interval,
     probability_of_improvement,
     profile_with_interval,
-    with_interval,
 )
 from trpo_cli.reports.tables import NONE, markdown, number, write_csv
 
@@ -62,7 +62,7 @@ def _final_line(group: Curve, key: str) -> list[str]:
     if not len(final):
         return [group.task, group_name(group), str(len(group.runs)), reached, NONE, NONE, NONE, NONE]
     mean, error = mean_and_error(final[:, None])
-    middle, low, high = with_interval(interquartile_mean, [final])
+    middle, low, high = interquartile_mean_with_interval([final])
     spread = [number(float(error[0])), number(middle), f"{number(low)} to {number(high)}"]
     several = spread if len(final) > 1 else [NONE, number(middle), "one seed"]
     return [group.task, group_name(group), str(len(group.runs)), reached, number(float(mean[0])), *several]
@@ -79,7 +79,7 @@ def _rival_line(one: Curve, other: Curve, key: str) -> list[str]:
     ours, theirs = [_known_finals(one, key)], [_known_finals(other, key)]
     if probability_of_improvement(ours, theirs) < 0.5:
         one, other, ours, theirs = other, one, theirs, ours
-    probability, low, high = with_interval(probability_of_improvement, ours, theirs)
+    probability, low, high = improvement_with_interval(ours, theirs)
     several = min(len(ours[0]), len(theirs[0])) > 1
     interval = f"{low:.2f} to {high:.2f}" if several else "one seed"
     return [one.task, group_name(one), group_name(other), f"{probability:.2f}", interval]
@@ -136,7 +136,7 @@ def _draw(groups: Sequence[Curve], key: str, against: str) -> Figure:
         if against == "sim_steps":
             axes.set_xscale("log")
         put_legend_beside(axes)
-    figure.suptitle("Mean over seeds with a 95% bootstrap interval")
+    figure.suptitle("Mean over seeds with a 95% interval")
     return figure
 
 
@@ -155,5 +155,5 @@ def _draw_profiles(groups: Sequence[Curve], key: str) -> Figure:
         axes.set(title=task, xlabel=f"final {key}", ylabel="fraction of seeds above it")
         axes.grid(alpha=0.25)
         put_legend_beside(axes)
-    figure.suptitle("Performance profiles with a 95% bootstrap interval")
+    figure.suptitle("Performance profiles with a 95% interval")
     return figure

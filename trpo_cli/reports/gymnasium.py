@@ -16,11 +16,11 @@ from trpo_cli.reports.curves import mean_and_error
 from trpo_cli.reports.drawing import draw_band
 from trpo_cli.reports.read_runs import PROGRESS, Run, read_json, read_run
 from trpo_cli.reports.statistics import (
+    improvement_with_interval,
     interquartile_mean,
+    interquartile_mean_with_interval,
     mean_with_interval,
-    probability_of_improvement,
     profile_with_interval,
-    with_interval,
 )
 from trpo_cli.reports.table1 import EVALUATION
 from trpo_cli.reports.tables import NONE, count, markdown, number, write_csv, write_table
@@ -35,10 +35,7 @@ HEADERS = ["env", "algorithm", "implementation", "seed", "steps", "return_greedy
 CURVE_HEADERS = ["env", "algorithm", "implementation", "seed", "steps", "return"]
 TABLE = ["task", "steps", "method", "seeds", "greedy, IQM", "95% interval", "greedy, mean", "error"]
 TABLE += ["stochastic, IQM", "wall, s", "ours beats it", "95% interval"]
-NOTE = (
-    "Final policies after so many environment steps. IQM: interquartile mean over seeds, with its 95% bootstrap "
-    "interval."
-)
+NOTE = "Final policies after so many environment steps. IQM: interquartile mean over seeds, with its 95% interval."
 N_POINTS = 40  # of a curve in the CSV
 
 Method = tuple[str, str]  # algorithm, implementation
@@ -185,11 +182,11 @@ def _table_line(env: str, method: Method, members: Sequence[Result], ours: Seque
     greedy = np.array([r.greedy for r in members])
     stochastic = np.array([r.stochastic for r in members])
     mean, error = (float(x[0]) for x in mean_and_error(greedy[:, None]))
-    middle, low, high = with_interval(interquartile_mean, [greedy])
+    middle, low, high = interquartile_mean_with_interval([greedy])
     several = len(members) > 1
     beats = [NONE, NONE]
     if method != OURS and len(ours[0]):
-        probability, *ends = with_interval(probability_of_improvement, ours, [greedy])
+        probability, *ends = improvement_with_interval(ours, [greedy])
         beats = [f"{probability:.2f}", "{:.2f} to {:.2f}".format(*ends) if several else "one seed"]
     return [
         env,
@@ -227,7 +224,7 @@ def _draw_curves(results: Sequence[Result]) -> Figure:
         axes.set_ylabel("return in training")
         axes.grid(alpha=0.25)
         axes.legend(fontsize=7, frameon=False)
-    figure.suptitle("Mean over seeds (their number in brackets) with a 95% bootstrap interval")
+    figure.suptitle("Mean over seeds (their number in brackets) with a 95% interval")
     return figure
 
 
@@ -262,7 +259,7 @@ def _draw_profiles(results: Sequence[Result]) -> Figure:
             draw_band(axes, thresholds, *profile_with_interval(scores, thresholds), label=label)
     axes.set_xlabel("score: 0 is the worst run of the task, 1 its best")
     axes.set_ylabel("fraction of runs above it")
-    axes.set_title(f"Performance profiles over {len(shared)} task{'s' * (len(shared) != 1)}, 95% bootstrap intervals")
+    axes.set_title(f"Performance profiles over {len(shared)} task{'s' * (len(shared) != 1)}, 95% intervals")
     axes.grid(alpha=0.25)
     if shared:
         axes.legend(frameon=False)
