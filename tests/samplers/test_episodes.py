@@ -70,6 +70,37 @@ def test_the_statistics_of_episodes_by_hand():
     }
 
 
+SMALL_BUDGETS = [
+    single(steps_per_iteration=10),
+    vine(trunk_steps=10, n_states=1, n_actions=2, branch_length=1),
+]
+
+
+@pytest.mark.parametrize("sampler", SMALL_BUDGETS, ids=["single", "vine"])
+def test_the_episode_that_crosses_a_budget_does_not_make_the_mean_too_high(sampler: Sampler):
+    """Episodes of 1 to 6 steps: 3.5 on average, and 3.9 with the episodes that cross a budget of ten steps."""
+    found = [sampler(ECHO_TASK, ECHO_POLICY, ECHO_THETA, Draw(3, i), WORLD).stats for i in range(200)]
+    lengths = np.array([stats["collect/episode_length"] for stats in found])
+    assert abs(lengths.mean() - 3.5) < 3 * lengths.std() / 200**0.5
+    for stats in found:
+        assert len(stats["collect/episode_returns"]) == stats["collect/n_episodes"] - 1
+
+
+def test_the_only_episode_of_a_budget_counts():
+    roll = scripted(np.array([[1.0], [2.0]]), np.array([2]))
+    found = episode_stats(roll, 10, WORLD, of_budget=True)
+    assert found["collect/episode_return"] == 3 and found["collect/episode_length"] == 2
+
+
+def test_all_but_the_last_episode_of_a_budget_are_in_the_statistics_and_every_step_is_counted():
+    roll = scripted(np.array([[1.0, 2.0, 3.0], [0.0, 2.0, 1.0]]), np.array([1, 2, 2]))
+    several = replace(roll, lanes=np.array([1, 2, 0]), terminated=np.array([True, True, False]))  # after two waves
+    found = episode_stats(several, 10, WORLD, of_budget=True)
+    assert found["collect/episode_returns"] == (1.0, 4.0) and found["collect/episode_length"] == 1.5
+    assert found["collect/terminated_fraction"] == 0.5 and found["collect/episode_return_max"] == 4
+    assert (found["collect/n_episodes"], found["collect/sim_steps"]) == (3, 5)
+
+
 @pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
 def test_a_batch_is_a_function_of_theta_seed_and_iteration(sampler: Sampler):
     def draw(seed: int, iteration: int) -> Array:

@@ -104,11 +104,19 @@ def policy_noise(dist: Distribution, draw: Draw, purpose: str, lanes: range, n_s
     return noise
 
 
-def episode_stats(roll: Rollout, step_limit: int, group: Group) -> Stats:
-    """The ``collect/`` statistics of whole episodes, over all workers."""
-    returns = roll.rewards.sum(0)
+def episode_stats(roll: Rollout, step_limit: int, group: Group, of_budget: bool = False) -> Stats:
+    """The ``collect/`` statistics of whole episodes, over all workers.
+
+    of_budget: ``roll`` is what `run_budget` returned. Its last episode is the one that crosses the budget, and a long
+    episode crosses more often than a short one: with it, the mean of n episodes would be too high by about c² / n of
+    itself, with c the standard deviation of their lengths over the mean length. So it is left out of all but the
+    numbers of episodes and steps, if there are others. What remains is right to first order in 1 / n.
+    """
+    n_episodes, n_steps = group.sums(roll.n_lanes, roll.n_steps)
+    counted = roll.lanes < n_episodes - 1 if of_budget and n_episodes > 1 else np.ones(roll.n_lanes, bool)
+    returns = roll.rewards.sum(0)[counted]
     n, total, squares, steps, ended = group.sums(
-        roll.n_lanes, returns.sum(), (returns**2).sum(), roll.n_steps, roll.terminated.sum()
+        len(returns), returns.sum(), (returns**2).sum(), roll.lengths[counted].sum(), roll.terminated[counted].sum()
     )
     mean = total / n
     return {
@@ -118,8 +126,8 @@ def episode_stats(roll: Rollout, step_limit: int, group: Group) -> Stats:
         "collect/episode_return_min": -group.maximum(float(-returns.min(initial=inf))),
         "collect/score": mean / step_limit,
         "collect/episode_length": steps / n,
-        "collect/n_episodes": int(n),
+        "collect/n_episodes": int(n_episodes),
         "collect/terminated_fraction": ended / n,
-        "collect/sim_steps": int(steps),
+        "collect/sim_steps": int(n_steps),
         RETURNS: tuple(sorted(group.concatenate(returns).tolist())),
     }

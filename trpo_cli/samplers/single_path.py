@@ -84,7 +84,7 @@ class SinglePath:
             batch = self._batch(policy, roll, self.advantages(roll, group), None, group)
         else:
             batch = self._batch(policy, roll, *self.estimated_advantages_of_episodes(roll, value, group), group)
-        stats = episode_stats(roll, task.step_limit, group)
+        stats = episode_stats(roll, task.step_limit, group, of_budget=self.steps_per_iteration is not None)
         stats["collect/sim_steps"] += dropped
         return Sampled(replace(batch, paths=Paths(roll.column, roll.rewards.sum(0))), stats)
 

@@ -108,7 +108,7 @@ class Vine:
             n_states=int(group.sums(len(obs))[0]),
             targets=None if value is None else state_values(policy.dist, old, actions, log_q, q_values),
         )
-        stats = episode_stats(trunks, task.step_limit, group)
+        stats = episode_stats(trunks, task.step_limit, group, of_budget=self.trunk_steps is not None)
         branch_steps_total, n_told_apart = group.sums(branch_steps, (np.ptp(q_values, axis=1) > 0).sum())
         stats["collect/sim_steps"] += int(branch_steps_total) + dropped
         stats |= {
