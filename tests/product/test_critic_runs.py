@@ -104,12 +104,23 @@ def test_a_stream_that_no_episode_has_ended_in_yet_has_no_score(tmp_path: Path, 
     words = ("env=gymnasium", "env.id=Pendulum-v1", "sampler.steps_per_iteration=200", f"outputs={tmp_path}")
     directory = executed(planned(*words, "total_steps=200"))
     assert rows(directory)[0]["collect/score"] is None
-    assert rows(directory)[0]["sim_steps_total"] == 1600 + 200  # those that the first input scales come from count
+    assert rows(directory)[0]["sim_steps_total"] == 200 + 200  # those that the first input scales come from count
     assert "score -" in capfd.readouterr().out
     assert execute(planned(*words, "total_steps=200"), Group(), lambda: 0) == 0  # finished: it says so
     assert "(1 iterations, score -)" in capfd.readouterr().out
-    found = rows(executed(planned(*words, "total_steps=2600")))
+    found = rows(executed(planned(*words, "total_steps=1200")))
     assert [row["collect/n_episodes"] for row in found] == [0, 0, 0, 4, 0] and found[-1]["collect/score"] < -1
+
+
+def test_a_stop_while_the_inputs_are_measured_leaves_nothing_behind(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    words = ("env=gymnasium", "env.id=Pendulum-v1", "scale=smoke", "iterations=2")
+    stopped = planned(*words, f"outputs={tmp_path / 'stopped'}")
+    assert execute(stopped, Group(), lambda: 15) == 128 + 15
+    said = capfd.readouterr().out
+    assert "measuring the inputs" in said and "Stopped after 0 of 2 iterations; the same command resumes." in said
+    assert not list(stopped.directory.glob("checkpoint*")) and not rows(stopped.directory)
+    assert execute(stopped, Group(), lambda: 0) == 0
+    assert rows(stopped.directory) == rows(executed(planned(*words, f"outputs={tmp_path / 'whole'}")))
 
 
 def test_no_worker_is_started_that_has_no_stream():

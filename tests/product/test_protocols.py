@@ -76,10 +76,9 @@ def plan(name: str, directory: Path, **changes: Any) -> Plan:
     return replace(made, **changes)
 
 
-def asking_after(n: int, answer: Callable[[], Any]) -> Callable[[], Any]:
-    """What asks for a stop once ``n`` iterations are done."""
-    questions = iter(range(n))
-    return lambda: 0 if next(questions, None) is not None else answer()
+def asking_after(n: int, made: Plan, answer: Callable[[], Any]) -> Callable[[], Any]:
+    """What asks for a stop once ``n`` iterations of the run are done."""
+    return lambda: answer() if len(progress(made.directory)) >= n else 0
 
 
 def members(described: object) -> set[str]:
@@ -131,7 +130,7 @@ def test_a_run_trains_and_finishes(name: str, tmp_path: Path):
 def test_a_run_that_was_stopped_goes_on_to_the_same_rows(name: str, tmp_path: Path):
     whole, stopped = (plan(name, tmp_path / folder) for folder in ("whole", "stopped"))
     assert execute(whole, Group(), lambda: 0) == 0
-    assert execute(stopped, Group(), asking_after(2, lambda: signal.SIGTERM)) == 128 + signal.SIGTERM
+    assert execute(stopped, Group(), asking_after(2, stopped, lambda: signal.SIGTERM)) == 128 + signal.SIGTERM
     assert len(progress(stopped.directory)) == 2
     assert execute(stopped, Group(), lambda: 0) == 0
     assert results(stopped.directory) == results(whole.directory) and len(results(whole.directory)) == N
@@ -144,7 +143,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_rows(name: str, tmp_path: Pat
     assert execute(whole, Group(), lambda: 0) == 0
 
     def body() -> None:
-        execute(killed, Group(), asking_after(3, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        execute(killed, Group(), asking_after(3, killed, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
     process = get_context("fork").Process(target=body)
     process.start()

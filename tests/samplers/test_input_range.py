@@ -1,19 +1,23 @@
 """Laws of the input map: what is given is used, what is measured are percentiles of the fresh policy's steps."""
 
+from collections.abc import Sequence
+from itertools import count
 from math import inf
 from typing import Any
 
 import numpy as np
+import pytest
 from toy_sims import Array, Echo, Point, mlp
 
 from trpo_cli.policies.base import InputMap
 from trpo_cli.policies.mlp import Mlp
 from trpo_cli.policies.network_policy import NetworkPolicy
-from trpo_cli.samplers.episodes import policy_noise
+from trpo_cli.samplers import input_range
+from trpo_cli.samplers.episodes import Purposes, policy_noise, run_episodes
 from trpo_cli.samplers.input_range import FIRST_STEPS, measure_input_map, measure_input_moments
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, rollout
-from trpo_cli.sims.base import Simulator, Step, Task
+from trpo_cli.sims.base import SavedState, Simulator, Step, Task
 from trpo_cli.training.algorithms import initial_state
 
 
@@ -65,6 +69,60 @@ def test_at_least_ten_thousand_steps_of_different_episodes_are_seen():
     states = np.concatenate(sim.seen)
     assert 10_000 <= len(states) < 10_000 + 64 * 20
     assert len(np.unique(states)) == len(states)
+
+
+def test_batch_simulators_are_measured_on_whole_episodes_as_published_runs_were():
+    policy, draw, purposes = mlp(Point()), Draw(0), Purposes(noise="input_range")
+    act = PolicyActor(policy, policy.initial(draw.generator("initial_policy")))
+    waves = (run_episodes(Task(Point(), 20), act, draw, range(i, i + 64), purposes=purposes) for i in count(0, 64))
+    seen = np.zeros((0, 1))
+    while len(seen) < 10_000:
+        seen = np.concatenate([seen, next(waves).obs])
+    low, high = np.percentile(seen, [10, 90], axis=0)
+    found = measured(Point())
+    assert found.centre == (low + high) / 2 and found.half_range == (high - low) / 2
+
+
+def test_many_inputs_are_sorted_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    whole = measured(Echo(), step_limit=3)
+    monkeypatch.setattr(input_range, "COLUMNS", 1)
+    parts = measured(Echo(), step_limit=3)
+    assert parts.centre.tolist() == whole.centre.tolist() and parts.half_range.tolist() == whole.half_range.tolist()
+
+
+class Slow(Watched):
+    """An environment per lane, as Gymnasium has it."""
+
+    def require_saving(self) -> None: ...
+
+    def to_saved(self, states: Array) -> list[SavedState]:
+        return [{"state": state} for state in states]
+
+    def from_saved(self, saved: Sequence[SavedState]) -> Array:
+        return np.array([lane["state"] for lane in saved])
+
+
+@pytest.mark.parametrize(("budget", "n"), [(None, 1000), (5000, 1000), (50, 48), (3, 3)])
+@pytest.mark.parametrize("measure", [measure_input_map, measure_input_moments])
+def test_a_slow_environment_takes_few_steps_in_few_lanes(measure: Any, budget: int | None, n: int):
+    """However long an episode may be."""
+    sim = Slow()
+    found = measure(Task(sim, 10**9), policy_of(sim, "running"), Draw(0), budget)
+    assert sum(map(len, sim.seen)) == n and max(map(len, sim.seen)) == min(n, 4)
+    seen = np.concatenate(sim.seen).astype(np.float32)
+    if measure is measure_input_map:
+        np.testing.assert_allclose(found.centre, np.percentile(seen, [10, 90]).mean(), rtol=1e-5)
+    else:
+        assert found.n == n
+        np.testing.assert_allclose(found.mean, seen.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Slow, Watched])
+@pytest.mark.parametrize("measure", [measure_input_map, measure_input_moments])
+def test_a_stop_ends_the_measurement_after_its_next_part(measure: Any, kind: type[Watched]):
+    sim = kind()
+    measure(Task(sim, 20), policy_of(sim, "running"), Draw(0), stop=lambda: True)
+    assert 0 < sum(map(len, sim.seen)) <= (16 if kind is Slow else 64 * 20)
 
 
 def test_an_input_that_never_changes_keeps_its_unit():

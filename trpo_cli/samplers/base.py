@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import nan
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,16 @@ class ValueFunction(Protocol):
 
     def __call__(self, obs: NDArray[np.generic]) -> NDArray[np.float64]:
         """V ``[n]`` of observations ``[n, O]``, in units of reward."""
+        ...
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """A sampler whose batches may have a budget of environment steps."""
+
+    @property
+    def steps_per_iteration(self) -> int | None:
+        """The budget; None: there is none."""
         ...
 
 

@@ -29,13 +29,16 @@ class Purposes:
     noise: str = "policy_noise"
 
 
+TRAINING = Purposes()
+
+
 def run_episodes(
     task: Task,
     actor: PolicyActor,
     draw: Draw,
     lanes: range,
     keep: Keep = "decisions",
-    purposes: Purposes = Purposes(),
+    purposes: Purposes = TRAINING,
 ) -> Rollout:
     """Whole episodes, one per lane number, from the simulator's own initial states."""
     sim, parts = task.sim, []

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from trpo_cli.parallel.group import Group
-from trpo_cli.samplers.episodes import RETURNS, Stats, policy_noise
+from trpo_cli.samplers.episodes import RETURNS, TRAINING, Purposes, Stats, policy_noise
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, observe, require_finite
 from trpo_cli.sims.base import SavedState, Simulator, Task, from_saved, to_saved
@@ -72,13 +72,19 @@ class Stretch:
 
 @torch.inference_mode()
 def run_streams(
-    task: Task, actor: PolicyActor, draw: Draw, n_steps: int, before: Streams, group: Group
+    task: Task,
+    actor: PolicyActor,
+    draw: Draw,
+    n_steps: int,
+    before: Streams,
+    group: Group,
+    purposes: Purposes = TRAINING,
 ) -> tuple[Stretch, Streams]:
     """This worker's share of the streams, ``n_steps`` further, and where all streams stand then."""
     sim, mine = task.sim, group.share(len(before.t))
     n = len(mine)
-    first_states = draw.generators("initial_state", mine)
-    noise = policy_noise(actor.policy.dist, draw, "policy_noise", mine, n_steps)
+    first_states = draw.generators(purposes.start, mine)
+    noise = policy_noise(actor.policy.dist, draw, purposes.noise, mine, n_steps)
     states = _present_states(sim, before, mine, first_states)
     t, returns = before.t[mine.start : mine.stop].copy(), before.returns[mine.start : mine.stop].copy()
     rewards = np.zeros((n_steps, n))

@@ -12,10 +12,10 @@ from trpo_cli.critics.base import Critic, CriticState, Value
 from trpo_cli.optimizers.base import Arrays, Optimizer, Search
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
-from trpo_cli.samplers.base import Memory, Sampler
+from trpo_cli.samplers.base import Budgeted, Memory, Sampler
 from trpo_cli.samplers.batch import Batch
 from trpo_cli.samplers.episodes import episode_stats, run_episodes
-from trpo_cli.samplers.input_range import measure_input_map, measure_input_moments
+from trpo_cli.samplers.input_range import Stop, measure_input_map, measure_input_moments, never
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
@@ -28,7 +28,10 @@ Row = dict[str, Any]  # numbers and strings; a tuple of numbers is shown as a hi
 class Algorithm(Protocol):
     """What the loop repeats. The state is a value, the same in every worker; the loop keeps the counters."""
 
-    def initial(self) -> TrainingState: ...
+    def initial(self, stop: Stop = never) -> TrainingState:
+        """Before iteration 0. If ``stop()`` becomes true, a measurement of the inputs ends early."""
+        ...
+
     def iterate(self, state: TrainingState, group: Group) -> tuple[TrainingState, Row]: ...
 
 
@@ -43,9 +46,10 @@ class PolicyUpdate:
     seed: int
     critic: Critic | None = None
 
-    def initial(self) -> TrainingState:
+    def initial(self, stop: Stop = never) -> TrainingState:
         """Fresh parameters of policy and critic, and the policy's input map, measured first if it asks for it."""
-        state = initial_state(self.task, self.policy, self.seed)
+        budget = self.sampler.steps_per_iteration if isinstance(self.sampler, Budgeted) else None
+        state = initial_state(self.task, self.policy, self.seed, budget, stop)
         if self.critic is None:
             return state
         return replace(state, critic=self.critic.initial(Draw(self.seed).generator("initial_critic")))
@@ -105,9 +109,9 @@ class PopulationSearch:
     search: Search
     seed: int
 
-    def initial(self) -> TrainingState:
+    def initial(self, stop: Stop = never) -> TrainingState:
         """A search that starts at the policy's fresh parameters."""
-        state = initial_state(self.task, self.policy, self.seed)
+        state = initial_state(self.task, self.policy, self.seed, None, stop)
         return self._with(state, self.search.start(state.theta.double().numpy()))
 
     def iterate(self, state: TrainingState, group: Group) -> tuple[TrainingState, Row]:
@@ -130,13 +134,18 @@ class PopulationSearch:
         return replace(state, theta=torch.as_tensor(self.search.mean(search)).to(state.theta), search=search)
 
 
-def initial_state(task: Task, policy: Policy, seed: int) -> TrainingState:
-    """Before iteration 0: fresh parameters, and the input map, measured if ``policy.input_scale`` says so."""
+def initial_state(
+    task: Task, policy: Policy, seed: int, budget: int | None = None, stop: Stop = never
+) -> TrainingState:
+    """Before iteration 0: fresh parameters, and the input map, measured if ``policy.input_scale`` says so.
+
+    budget: of an iteration, in environment steps; the measurement takes no more steps of a slow environment.
+    """
     theta = policy.initial(Draw(seed).generator("initial_policy"))
     if policy.input_scale == "percentile":
-        return TrainingState(theta, measure_input_map(task, policy, Draw(seed)))
+        return TrainingState(theta, measure_input_map(task, policy, Draw(seed), budget, stop))
     if policy.input_scale == "running":
-        inputs = measure_input_moments(task, policy, Draw(seed))
+        inputs = measure_input_moments(task, policy, Draw(seed), budget, stop)
         input_map = inputs.input_map(policy.input_map.clip)
         return TrainingState(theta, input_map, inputs=inputs, sim_steps_total=int(inputs.n))
     return TrainingState(theta, policy.input_map)

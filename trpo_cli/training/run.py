@@ -122,7 +122,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         finished = done is not None and plan.schedule.is_done(done["iterations"], done["sim_steps_total"])
         if not finished:
             saved = log.resume()
-            state = plan.algorithm.initial() if saved is None else TrainingState.from_dict(saved)
+            state = _begin(plan, asked) if saved is None else TrainingState.from_dict(saved)
     if done is not None and finished:
         group.from_leader(Refused(0))
         print(f"{log.directory} is finished ({done['iterations']} iterations, score {_score(done['score'])}).")
@@ -148,6 +148,13 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     print(f"Finished: {log.directory}, score {_score(recorder.score)} after {state.time_s:.0f} s of training.")
     print(_where_to_look(log.directory))
     return 0
+
+
+def _begin(plan: Plan, asked: Asked) -> TrainingState:
+    """The state before iteration 0. If a stop is asked for meanwhile, it is not trained from, and not saved."""
+    if plan.policy.input_scale != "fixed":
+        print(f"{plan.directory}: measuring the inputs of the fresh policy", flush=True)
+    return plan.algorithm.initial(lambda: asked() != 0)
 
 
 def _score(score: float | None) -> str:
