@@ -47,6 +47,17 @@ def test_it_asks_what_the_package_asks_bit_for_bit(dimension: int):
         package.tell(theirs, list(-quadratic(ours)))
 
 
+def test_an_ill_conditioned_covariance_is_sampled_in_the_coordinates_that_it_has():
+    search = Cma(**SETTINGS)
+    scales = np.logspace(0, -6, 6)
+    correlation = np.corrcoef(np.random.default_rng(14).standard_normal((6, 40)))
+    covariance = scales[:, None] * correlation * scales
+    values, vectors = np.linalg.eigh(covariance)
+    state = search.start(np.zeros(6)) | {"C": covariance, "B": vectors, "D": np.sqrt(values)}
+    thetas, noise = search.ask(state, np.random.default_rng(15)), np.random.default_rng(15).standard_normal((24, 6))
+    np.testing.assert_allclose(thetas, 0.1 * (noise * np.sqrt(values)) @ vectors.T, rtol=1e-9)
+
+
 def test_going_on_from_stored_arrays_asks_the_same_bit_for_bit():
     search = Cma(**SETTINGS)
     state = iterate(search, search.start(np.zeros(40)), 7, np.random.default_rng(2))

@@ -94,7 +94,7 @@ class Cma:
         options = {
             "popsize": self.population,
             "AdaptSigma": CMAAdaptSigmaCSA,
-            "conditioncov_alleviate": None,
+            "conditioncov_alleviate": False,  # None would be the package's default
             "randn": randn or _no_randomness,
             "verbose": -9,  # prints nothing
             "verb_log": 0,  # writes no files
