@@ -99,6 +99,8 @@ def test_a_return_that_is_not_finite_ranks_worst():
     state, stats = search.tell(search.start(np.zeros(1)), thetas, returns)
     assert state["mean"] == 3.0  # of candidates 3, 5 and 1
     assert stats["update/n_not_finite"] == 3 and stats["update/best_return"] == 3.0
+    few = np.where(returns == 2.0, np.nan, returns)
+    assert search.tell(search.start(np.zeros(1)), thetas, few)[1]["update/elite_return"] == 2.0  # of 3 and 1
 
 
 def test_a_population_without_one_finite_return_ends_the_run():

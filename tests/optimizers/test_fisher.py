@@ -110,6 +110,18 @@ def test_the_smallest_fraction_is_one_state():
     assert built("gaussian", fraction=0.01, m=3)[0].n_states == 1
 
 
+@pytest.mark.parametrize(
+    ("fraction", "least", "n_states", "taken"),
+    [(0.25, 4, 40, 10), (0.25, 20, 40, 20), (0.25, 99, 40, 40), (0.25, 40, 80, 20)],
+)
+def test_the_sample_is_the_fraction_or_the_least_number_of_all_workers_states(
+    fraction: float, least: int, n_states: int, taken: int
+):
+    policy, theta, b = draw("gaussian", m=40)
+    at = surrogate_at(policy, theta, replace(b, n_states=n_states), WORLD)  # 80: another worker has as many
+    assert NaturalDirection(3, 0.1, "identity", fraction, least)(at, Draw(0)).matrix.n_states == taken
+
+
 @KINDS
 def test_the_empirical_metric_is_the_covariance_of_the_gradients_of_log_pi(kind: str):
     policy, theta, b = draw(kind, k=3)

@@ -12,10 +12,10 @@ from torch import Tensor
 from toy_sims import trpo
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.optimizers.base import Updated
+from trpo_cli.optimizers.base import Updated, take
 from trpo_cli.optimizers.natural_gradient import NaturalGradient
 from trpo_cli.optimizers.policy_gradient import PolicyGradient
-from trpo_cli.optimizers.surrogate import change
+from trpo_cli.optimizers.surrogate import change, surrogate_at
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers.batch import Batch
@@ -149,9 +149,28 @@ def test_a_step_to_numbers_that_are_not_finite_is_not_taken(optimizer: NaturalGr
     assert updated.theta is theta and updated.stats["update/reason"] == "non_finite"
 
 
+@pytest.mark.parametrize("lost", ["parameter", "surrogate", "mean_kl"])
+def test_one_number_that_is_not_finite_is_enough_to_stay(lost: str):
+    policy, theta, batch = draw("gaussian", 1, hidden_sizes=(4,))
+    new = theta.clone()
+    if lost == "parameter":
+        new[3 * 4] = np.inf  # a bias of a hidden unit, whose tanh is then 1
+    elif lost == "surrogate":
+        batch = replace(batch, advantages=torch.full((1, 1), 1e308, dtype=torch.float64))
+        new[-4:-2] += batch.actions[0, 0] - batch.old[0, :2]  # the mean goes to the action, which is more likely then
+        new[-2:] -= 1
+    else:
+        new[-2:] -= 400  # the old policy's actions are lost, and their weights are 0
+    at = surrogate_at(policy, theta, batch, WORLD)
+    reached = at.change(new)
+    found = {"parameter": float(new.sum()), "surrogate": reached.surrogate, "mean_kl": reached.mean_kl}
+    assert [name for name, number in found.items() if not np.isfinite(number)] == [lost]
+    assert take(at, new).theta is theta
+
+
 def test_two_workers_step_as_one_does():
     policy, theta, batch = draw("gaussian", 40)
-    optimizers = (natural(), PolicyGradient(0.01))
+    optimizers = (natural(), natural(damping="paths", cg_damping=0.5), PolicyGradient(0.01))
 
     def steps(group: Group) -> list[Tensor]:
         return [update(o, (policy, theta, share_of(batch, group)), group).theta for o in optimizers]

@@ -207,6 +207,11 @@ def test_a_step_that_falls_short_is_lengthened_once_at_most_fourfold(kl: float, 
     assert found.point == evaluate(found.scale)
 
 
+def test_a_step_whose_kl_rounds_to_zero_is_lengthened_fourfold():
+    evaluate = Script((0.1, 0.0), (0.4, 0.5))
+    assert unit().boundary(evaluate, 0.1).scale == 4 and evaluate.scales == [1, 4]
+
+
 def test_a_step_on_the_boundary_is_taken_as_it_is():
     evaluate, scales = quadratic(0.95)
     assert unit().boundary(evaluate, 1.0).scale == 1 and scales == [1]

@@ -16,7 +16,7 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 import trpo_cli.samplers.batch as batch_module
 from trpo_cli.errors import ConfigError
 from trpo_cli.optimizers.base import Updated
-from trpo_cli.optimizers.max_kl import Constraints, MaxKl
+from trpo_cli.optimizers.max_kl import Constraints, Dual, MaxKl
 from trpo_cli.optimizers.surrogate import surrogate_at
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import chunks
@@ -167,6 +167,18 @@ def test_rounds_that_run_out_leave_a_step_that_is_allowed():
     drawn = draw("gaussian", 40, seed=3)
     x = solution(drawn, max_kl(max_rounds=1, states_per_round=1))
     assert quadratics(problem(drawn)[1], x).max() == pytest.approx(LIMIT, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_dual_that_is_solved_badly_gives_a_step_to_the_boundary_too(factor: float, monkeypatch: pytest.MonkeyPatch):
+    drawn, solve = draw("gaussian", 10), Dual.solve
+
+    def badly(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        x, multipliers = solve(*arguments)
+        return factor * x, multipliers
+
+    monkeypatch.setattr(Dual, "solve", badly)
+    assert quadratics(problem(drawn)[1], solution(drawn)).max() == pytest.approx(LIMIT, rel=1e-6)
 
 
 def test_two_workers_step_as_one_does():

@@ -6,7 +6,6 @@ TRPO, the natural gradient and the empirical FIM share it; they differ in the ma
 from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 
-import torch
 from torch import Tensor
 
 from trpo_cli.optimizers.base import Stats, require
@@ -35,7 +34,7 @@ class Direction:
 def boundary_scale(matrix: FisherMatrix, s: Tensor, kl_limit: float) -> float | str:
     """β that puts the quadratic model of the KL along ``s`` ``[D]`` on δ, or the reason why there is none."""
     curvature = float(s @ matrix.product(s))
-    if not (isfinite(curvature) and bool(torch.isfinite(s).all())):
+    if not isfinite(curvature):  # so it is if a number of s is not finite
         return "non_finite_direction"
     if curvature <= 0:
         return "no_positive_curvature"
