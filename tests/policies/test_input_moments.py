@@ -32,6 +32,12 @@ def test_mean_and_deviation_are_those_of_all_observations(size: int):
         assert input_map.half_range[2] == 1 and input_map.clip == 5  # a constant input is centred alone
 
 
+def test_an_input_is_a_constant_if_it_varies_by_rounding_and_not_if_it_varies_a_little():
+    signs = np.array([[-1.0], [1.0]])
+    found = InputMoments.none_yet(4).with_more([5.0, 1e6, 1e6, 0.0] + signs * [1e-6, 1e-3, 1e-1, 1e-9], Group())
+    np.testing.assert_allclose(found.input_map(9.0).half_range, [1e-6, 1.0, 1e-1, 1.0], rtol=1e-3)
+
+
 def test_before_the_first_observation_the_map_is_the_identity():
     input_map = InputMoments.none_yet(2).input_map(3.0)
     assert input_map.centre.tolist() == [0] and input_map.half_range.tolist() == [1] and input_map.clip == 3

@@ -15,13 +15,13 @@ from trpo_cli.config.build import build
 from trpo_cli.config.schema import conf_dir, register_schema
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies.base import InputMap, chunks
-from trpo_cli.policies.kernels import CHUNK
+from trpo_cli.policies.kernels import CHUNK, NONLINEARITIES, at_a_time
 from trpo_cli.policies.mlp import Mlp, MlpNetwork
 from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.sims.base import Continuous, Discrete
 
 MODULES = {"softplus": nn.Softplus, "tanh": nn.Tanh, "relu": nn.ReLU}
-SHAPES = pytest.mark.parametrize("hidden", [(), (5,), (5, 4)], ids=str)
+SHAPES = pytest.mark.parametrize("hidden", [(), (5,), (5, 5)], ids=str)  # equal widths share buffers
 KINDS = pytest.mark.parametrize("sim", [Echo(), Chain()], ids=["gaussian", "categorical"])
 FUNCTIONS = pytest.mark.parametrize("nonlinearity", MODULES)
 NUMBERS: dict[str, Any] = {
@@ -149,6 +149,7 @@ def test_inputs_are_centred_scaled_and_then_clipped_and_the_observations_left_al
     assert identity.dtype == torch.float64 and identity.tolist() == obs.tolist()
     scaled = policy.with_input_map(InputMap(np.array([1.0, 0.0]), np.array([2.0, 5.0]), 4.0))
     assert scaled.tensor(obs).tolist() == [[0.0, 4.0], [1.0, -4.0]]
+    assert scaled.inputs.array(obs).tolist() == scaled.tensor(obs).tolist()
     assert obs.tolist() == [[1.0, 30.0], [3.0, -30.0]]
 
 
@@ -169,7 +170,18 @@ def test_the_outputs_fit_the_action_space():
 def test_chunks_cover_every_row_once():
     for n in (0, 1, 6, 7, 8, 21):
         rows = [i for s in chunks(n, 7) for i in range(n)[s]]
-        assert rows == list(range(n)) and all(s.stop - s.start <= 7 for s in chunks(n, 7))
+        assert rows == list(range(n)) and all(s.stop - s.start <= 7 and s.stop <= n for s in chunks(n, 7))
+
+
+def test_a_cpu_takes_as_many_states_at_a_time_as_its_cache_holds_and_a_gpu_more():
+    assert [at_a_time(64, torch.device(name)) for name in ("cpu", "cuda")] == [64, 8192]
+
+
+@FUNCTIONS
+def test_the_slope_of_a_nonlinearity_is_torchs_own_at_zero_too(nonlinearity: str):
+    z, (f, slope) = torch.tensor([-1.5, 0.0, 2.0], requires_grad=True), NONLINEARITIES[nonlinearity]
+    (expected,) = torch.autograd.grad(MODULES[nonlinearity]()(z).sum(), z)
+    torch.testing.assert_close(slope(z.detach(), f(z.detach())), expected)
 
 
 @pytest.mark.parametrize(
