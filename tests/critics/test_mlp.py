@@ -58,15 +58,39 @@ def test_the_first_units_are_the_first_batchs_and_later_ones_move_towards_new_ba
     assert moved.mean == pytest.approx(state.mean + 1)
 
 
-def test_a_fit_does_not_depend_on_the_number_of_workers():
-    alone = critic().values(fitted(4)[0], INPUTS)
+def test_running_units_are_those_of_the_weighted_first_and_second_moments():
+    value = critic(target_memory=0.75)
+    state = CriticState(value.initial(np.random.default_rng(0)).theta, mean=2.0, std=3.0)
+    moved = value.in_new_units(state, mean=4.0, variance=25.0)
+    assert moved.mean == 2.5 and moved.std**2 == pytest.approx(0.75 * (9 + 4) + 0.25 * (25 + 16) - 2.5**2)
 
+
+@pytest.mark.parametrize(("mean", "std", "unit"), [(1e6, 2.0, 2.0), (0.0, 1e-12, 1e-12), (0.1, 0.0, 1.0)])
+def test_any_deviation_but_zero_is_a_unit(mean: float, std: float, unit: float):
+    value = critic()
+    moved = value.in_new_units(value.initial(np.random.default_rng(0)), mean, std**2)
+    assert moved.std == pytest.approx(unit)
+
+
+def test_after_a_jump_of_the_targets_the_values_follow_them_in_whatever_units():
+    value, (state, _) = critic(), fitted(3)
+    state, stats = value.fit(state, INPUTS, TARGETS + 200, Group())
+    assert value.values(state, INPUTS).mean() == pytest.approx((TARGETS + 200).mean(), abs=10)
+    assert stats["critic/explained_variance"] > 0.5  # a constant that is wrong everywhere is not counted
+    _, tiny = value.fit(value.initial(np.random.default_rng(1)), INPUTS, 1e-4 * TARGETS, Group())
+    assert tiny["critic/explained_variance"] == pytest.approx(0, abs=0.05)
+
+
+def test_a_fit_does_not_depend_on_the_number_of_workers():
     def share(group: Group) -> Any:
         mine = group.share(len(INPUTS))
-        return critic().values(fitted(4, slice(mine.start, mine.stop), group)[0], INPUTS)
+        state, stats = fitted(4, slice(mine.start, mine.stop), group)
+        return critic().values(state, INPUTS), list(stats.values())
 
-    for other in in_workers(2, share):
+    alone, numbers = share(Group())
+    for other, other_numbers in in_workers(2, share):
         np.testing.assert_allclose(other, alone, rtol=1e-4)
+        assert other_numbers == pytest.approx(numbers, rel=1e-3)
 
 
 def test_targets_that_are_all_the_same_are_no_trouble():
