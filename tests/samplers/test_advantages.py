@@ -1,12 +1,16 @@
 """Generalised advantage estimates: a hand-computed example with every kind of cut, and the two ends of λ."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from toy_sims import Chain, Point, mlp, single, vine
+from toy_policies import ECHO_ACTOR
+from toy_sims import Chain, Echo, Point, mlp, single, vine
 
 from trpo_cli.parallel.group import Group
 from trpo_cli.samplers.base import Memory
+from trpo_cli.samplers.episodes import run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.returns import discounted_sums, generalised_advantages
 from trpo_cli.samplers.rollout import PolicyActor
@@ -99,6 +103,37 @@ def test_errors_of_the_value_function_alone_give_the_policy_no_direction(streams
     )
     assert not small.any()
     assert large.all()
+
+
+def test_advantages_of_whole_episodes_by_hand_and_what_lies_beyond_the_limit():
+    class Remaining(Constant):
+        def __call__(self, obs: np.ndarray) -> np.ndarray:
+            return self.value * np.asarray(obs, float)[:, 0]  # the steps that are left
+
+    value, sampler = Remaining(3.0, LAM), single(gamma=GAMMA, n_paths=9, standardise=False)
+    roll = run_episodes(Task(Echo(), 4), ECHO_ACTOR, Draw(0), range(9))
+    found, targets = sampler.estimated_advantages_of_episodes(roll, value, Group())
+    for lane in range(9):
+        rows = roll.column == lane
+        v = [*value(roll.obs[rows]), 0.0 if roll.terminated[lane] else value(roll.final_obs[[lane]])[0]]
+        expected, tail = [], 0.0
+        for t in range(roll.lengths[lane] - 1, -1, -1):
+            tail = roll.rewards[t, lane] + GAMMA * v[t + 1] - v[t] + GAMMA * LAM * tail
+            expected.append(tail)
+        np.testing.assert_allclose(found[rows], expected[::-1])
+        np.testing.assert_allclose(targets[rows], found[rows] + v[:-1])
+    assert 0 < roll.terminated.sum() < 9
+    standardised, same = replace(sampler, standardise=True).estimated_advantages_of_episodes(roll, value, Group())
+    np.testing.assert_allclose(standardised, (found - found.mean()) / found.std())
+    np.testing.assert_array_equal(same, targets)
+
+
+def test_advantages_that_are_rounding_beside_the_values_are_none():
+    sim = Endless()
+    policy = mlp(sim)
+    true, theta = Constant(1 / (1 - GAMMA), LAM), policy.initial(np.random.default_rng(0))
+    batch, _, _ = single(gamma=GAMMA)(Task(sim, 40), policy, theta, Draw(0), Group(), Memory(value=true))
+    assert not batch.advantages.any()
 
 
 class Endless(Point):

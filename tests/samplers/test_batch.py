@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import random_batches
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
@@ -145,6 +146,25 @@ def test_the_size_of_the_chunks_does_not_matter(estimator: str, monkeypatch: pyt
     torch.testing.assert_close(whole[0], pieces[0])
     assert whole[1] == pytest.approx(pieces[1])
     assert vars(whole[2]) == pytest.approx(vars(pieces[2]))
+
+
+def test_some_states_are_so_many_of_them_at_random_in_their_order():
+    _, _, b = draw("importance", m=20)
+    taken = [b.some(5, np.random.default_rng(seed)).obs for seed in range(30)]
+    rows = [[int(np.flatnonzero((b.obs == obs).all(1))[0]) for obs in some] for some in taken]
+    assert all(len(set(some)) == 5 and some == sorted(some) for some in rows)
+    assert {row for some in rows for row in some} == set(range(20))
+
+
+def test_gathered_parts_of_a_batch_are_the_batch():
+    _, _, b = random_batches.draw("gaussian", 35)
+    b = replace(b, targets=np.arange(35.0))
+    assert b.paths is not None
+    for found in random_batches.in_workers(2, lambda group: random_batches.share_of(b, group).gathered(group)):
+        for name in ("obs", "old", "actions", "advantages", "log_q", "targets"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(b, name))
+        np.testing.assert_array_equal(found.paths.episode, b.paths.episode)
+        np.testing.assert_array_equal(found.paths.returns, b.paths.returns)
 
 
 def test_change_measures_kl_old_new_and_entropy_over_states():

@@ -1,5 +1,6 @@
 """Laws of whole episodes: shared by budget, grouped, counted, and the same whatever is known before."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
 
@@ -15,13 +16,15 @@ from toy_policies import (
     POINT_THETA,
     WORLD,
 )
-from toy_sims import Array, Echo, scripted, single, vine
+from toy_sims import Array, Echo, mlp, scripted, single, vine
 
 from trpo_cli.samplers.base import Memory, Sampler
-from trpo_cli.samplers.episodes import episode_stats, first_until, run_episodes
+from trpo_cli.samplers.episodes import Budget, episode_stats, first_until, run_budget, run_episodes
 from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.samplers.single_path import SinglePath
 from trpo_cli.samplers.vine import Vine
+from trpo_cli.sims.base import Task
 
 
 @pytest.mark.parametrize("sampler", [single(steps_per_iteration=137), vine(trunk_steps=40)], ids=["single", "vine"])
@@ -68,6 +71,22 @@ def test_the_statistics_of_episodes_by_hand():
         "collect/sim_steps": 5,
         "collect/episode_returns": (1.0, 4.0, 4.0),
     }
+    losses = episode_stats(replace(roll, rewards=-roll.rewards), 10, WORLD)
+    assert (losses["collect/episode_return_max"], losses["collect/episode_return_min"]) == (-1.0, -4.0)
+
+
+@pytest.mark.parametrize(("hint", "dropped"), [(10.0, 50), (nan, 0)])
+def test_one_wave_of_episodes_starts_with_a_surplus_of_five_per_cent(hint: float, dropped: int):
+    task = Task(Ten(), 10)
+    roll, found = run_budget(task, PolicyActor(mlp(Ten()), ECHO_THETA), Draw(0), Budget(1000), WORLD, hint)
+    assert (roll.n_steps, found) == (1000, dropped)
+
+
+class Ten(Echo):
+    """Echo whose episodes have ten steps."""
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        return super().reset(rngs) * (0, 1) + (10, 0)
 
 
 SMALL_BUDGETS = [

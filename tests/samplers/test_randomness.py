@@ -17,6 +17,13 @@ def test_a_generator_is_a_function_of_its_four_keys():
     np.testing.assert_array_equal(first, stored.random(3))
 
 
+def test_no_purpose_ever_changes_its_number():
+    names = ["initial_policy", "input_range", "initial_state", "policy_noise", "rollout_set", "branch_action"]
+    names += ["branch_noise", "fisher_sample", "candidates", "evaluation", "evaluation_start"]
+    names += ["initial_critic", "critic_sample"]
+    assert {name: number for number, name in enumerate(names)}.items() <= PURPOSES.items()
+
+
 def test_every_key_counts_and_no_two_trade_places():
     keys = [(s, p, i, n) for s in range(3) for p in PURPOSES for i in range(3) for n in range(3)]
     drawn = {tuple(Draw(s, i).generator(p, n).integers(2**62, size=2)) for s, p, i, n in keys}

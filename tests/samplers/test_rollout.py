@@ -151,11 +151,12 @@ def test_no_lane_at_all_gives_empty_arrays_of_the_right_widths():
     assert found.params.shape == (0, 2) and found.actions.shape == (0, 1) and found.rewards.sum(0).shape == (0,)
 
 
-def test_a_reward_that_is_not_finite_ends_the_run():
+@pytest.mark.parametrize("reward", [np.nan, np.inf, -np.inf, 1e101, -1e101])
+def test_a_reward_that_cannot_be_added_up_ends_the_run(reward: float):
     class Broken(Point):
         def step(self, states: Array, actions: Array) -> Step:
             step = super().step(states, actions)
-            return step._replace(rewards=np.where(step.rewards < 0.5, np.nan, step.rewards))
+            return step._replace(rewards=np.where(step.rewards < 0.5, reward, step.rewards))
 
     policy = mlp(Point())
     act = PolicyActor(policy, torch.zeros(policy.n_parameters).double())

@@ -13,7 +13,7 @@ from compose import planned
 from random_batches import in_workers
 from toy_sims import Array, Chain, Echo, Point, cartpole, mlp, single
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.base import Memory, Sampled
@@ -86,8 +86,39 @@ def test_the_statistics_are_those_of_the_last_hundred_episodes():
     assert last.stats["collect/episode_return"] == pytest.approx(returns.mean())
     assert last.stats["collect/episode_length"] == pytest.approx(steps.mean()) and terminated.all()
     assert last.stats["collect/episode_return_min"] == returns.min() < returns.max()
+    assert last.stats["collect/episode_return_max"] == returns.max()
+    assert last.stats["collect/episode_return_std"] == pytest.approx(returns.std())
     assert last.stats["collect/episode_returns"] == tuple(sorted(returns))
     assert last.stats["collect/score"] == pytest.approx(returns.mean() / 30)
+
+
+def test_a_batch_has_as_many_steps_of_every_stream_as_the_budget_pays_for():
+    ((batch, stats, _),) = iterations(streams(4, 11), Task(Echo(), 30), 1)
+    assert batch.n_states == stats["collect/sim_steps"] == 8
+
+
+def test_the_streams_before_an_iteration_are_left_alone():
+    task, (policy, theta) = Task(Echo(), 3), policy_for(Echo())
+    actor = PolicyActor(policy, theta)
+    _, before = run_streams(task, actor, Draw(0), 4, Streams.begin(3), WORLD)
+    one, other = (run_streams(task, actor, Draw(0, 1), 7, before, WORLD)[1] for _ in range(2))
+    for name in ("t", "returns", "recent"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_step_that_terminates_at_the_limit_is_not_truncated():
+    policy, theta = policy_for(Echo())
+    stretch, _ = run_streams(Task(Echo(3), 3), PolicyActor(policy, theta), Draw(0), 30, Streams.begin(3), WORLD)
+    assert stretch.terminated.any() and not stretch.truncated.any() and not len(stretch.cut_obs)
+
+
+def test_a_reward_that_is_not_finite_ends_the_run():
+    class Broken(Echo):
+        def step(self, states: Array, actions: Array) -> Any:
+            return super().step(states, actions)._replace(rewards=np.full(len(states), np.nan))
+
+    with pytest.raises(RunError, match="a reward that is NaN"):
+        iterations(streams(2, 4), Task(Broken(), 30), 1)
 
 
 def test_returns_count_every_step_of_an_episode_however_many_iterations_it_spans():

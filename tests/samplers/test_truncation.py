@@ -13,6 +13,7 @@ from trpo_cli.errors import RunError
 from trpo_cli.samplers.episodes import run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import Keep, PolicyActor, Rollout, first_lanes, join, rollout
+from trpo_cli.samplers.vine import Branches
 from trpo_cli.sims.base import Step, Task
 
 CUT_AT = 3  # the step after which the simulator cuts an episode
@@ -98,6 +99,23 @@ def test_a_truncated_episode_does_not_count_as_terminated(sampler: Any):
     assert stats["collect/terminated_fraction"] == (lengths <= CUT_AT).mean()
     assert stats["collect/episode_length"] == np.minimum(lengths, CUT_AT).mean()
     assert 0 < stats["collect/terminated_fraction"] < 1
+
+
+def test_a_branch_that_the_simulator_cuts_is_worth_the_more_the_later_it_is_cut():
+    class Ten:
+        gae_lambda = 1.0
+
+        def __call__(self, obs: Array) -> Array:
+            return np.full(len(obs), 10.0)
+
+    states = lanes([9, 9, 9])
+    states[:, 2] = 0, 1, 2  # steps done, of three
+    first = torch.zeros(3, 2, 1).double()
+    with_value, without = (
+        vine(branch_length=5).q_values(Branches(Cut(), ECHO_ACTOR, value), states, first, Draw(0), range(3))[0]
+        for value in (Ten(), None)
+    )
+    np.testing.assert_allclose(with_value - without, np.repeat([[7.29], [8.1], [9.0]], 2, axis=1))
 
 
 @KEEPS

@@ -23,14 +23,15 @@ from toy_policies import (
     WORLD,
     probabilities,
 )
-from toy_sims import Array, Echo, scripted, vine
+from toy_sims import Array, Echo, Point, mlp, scripted, vine
 
 from trpo_cli.errors import ConfigError
+from trpo_cli.samplers.base import Memory
 from trpo_cli.samplers.episodes import policy_noise, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
-from trpo_cli.samplers.vine import Branches
-from trpo_cli.sims.base import Task
+from trpo_cli.samplers.vine import Branches, state_values
+from trpo_cli.sims.base import Step, Task
 
 EVERY_CHOICE = torch.arange(3)[:, None]
 
@@ -110,6 +111,28 @@ def test_without_common_random_numbers_every_branch_has_its_own():
     assert len(np.unique(rest.round(9))) == 20
 
 
+@pytest.mark.parametrize("common", [True, False])
+def test_no_more_branches_run_at_a_time_than_the_simulator_takes(common: bool, monkeypatch: pytest.MonkeyPatch):
+    whole, _ = echo_branches(5, common)
+    ECHO.calls.clear()
+    monkeypatch.setattr(Echo, "max_lanes", 9)
+    pieces, _ = echo_branches(5, common)
+    np.testing.assert_allclose(pieces, whole, rtol=1e-12)
+    assert max(ECHO.calls) == 8  # four branches of each of two states
+
+
+def test_trunks_and_branches_share_a_budget_of_steps():
+    class Endless(Point):
+        def step(self, states: Array, actions: Array) -> Step:
+            return super().step(states, actions)._replace(terminated=np.zeros(len(states), bool))
+
+    policy, task = mlp(Endless()), Task(Endless(), 20)
+    theta = policy.initial(np.random.default_rng(0))
+    for budget, n_states in ((400, 16), (1, 1)):  # eight trunks of 20 steps; three branches of five steps per state
+        batch, found, _ = vine(steps_per_iteration=budget)(task, policy, theta, Draw(0), WORLD)
+        assert batch.n_states == n_states and found["collect/sim_steps"] == 160 + 15 * n_states
+
+
 def test_common_random_numbers_cut_the_variance_of_advantage_differences_fivefold():
     m = 2000
     states, pushes = np.full((m, 1), 0.5), torch.tensor([[-0.5], [0.5]]).double().expand(m, 2, 1)
@@ -185,11 +208,21 @@ def test_advantages_have_mean_zero_over_a_states_actions_and_a_typical_spread_of
     found = vine().advantages(q, WORLD)
     assert found.std(1).mean() == pytest.approx(1.0)
     np.testing.assert_allclose(found * bare.std(1).mean(), bare)
+    np.testing.assert_allclose(vine().advantages(1e-7 * (q - 100) + 1, WORLD), found, rtol=1e-6)  # small, not rounding
     for constant in (0.0, 0.1, 1e6):
         equal = np.full((5, 3), constant)
         assert not vine().advantages(equal, WORLD).any()
         equal[:, 0] += np.spacing(constant) * (constant > 0)  # rounding is no ground to prefer an action
         assert not vine().advantages(equal, WORLD).any()
+
+
+def test_the_value_of_a_state_is_the_mean_of_its_q_values_under_the_policy():
+    old, q = CHAIN_POLICY.params(CHAIN_THETA, CHAIN_POLICY.tensor(np.eye(4))), np.random.default_rng(0).random((4, 3))
+    p, every = old.softmax(1), EVERY_CHOICE.expand(4, -1, -1)
+    exact = (p.numpy() * q).sum(1)
+    np.testing.assert_allclose(state_values(CHAIN_POLICY.dist, old, every, torch.zeros(4, 3), q), exact)
+    np.testing.assert_allclose(state_values(CHAIN_POLICY.dist, old, every, torch.full((4, 3), -1.1), q), exact)
+    np.testing.assert_allclose(state_values(CHAIN_POLICY.dist, old, every, p.log(), q), q.mean(1))  # drawn from it
 
 
 def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():
@@ -206,6 +239,12 @@ def test_a_vine_is_its_trunks_its_rollout_set_and_its_branches():
     assert found["collect/branch_steps"] == n_steps
     assert found["collect/episode_return"] == pytest.approx(trunks.rewards.sum(0).mean())
     assert found["collect/n_episodes"] == 8
+
+
+def test_the_steps_of_trunks_that_were_dropped_are_counted():
+    sim = Echo()
+    _, found, _ = vine(trunk_steps=30)(Task(sim, 20), ECHO_POLICY, ECHO_THETA, Draw(0), WORLD, Memory(1.0))
+    assert found["collect/sim_steps"] == sum(sim.calls)
 
 
 def test_states_whose_actions_lead_to_the_same_value_are_counted_as_not_told_apart():
