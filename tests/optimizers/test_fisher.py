@@ -106,6 +106,13 @@ def first_means(matrix: FisherMatrix) -> list[float]:
     return [mean for linear, _ in matrix.pieces for mean in linear.params[:, 0].tolist()]
 
 
+def test_every_iteration_takes_a_sample_of_its_own():
+    policy, theta, b = draw("gaussian")
+    at = surrogate_at(policy, theta, b, WORLD)
+    first, second = (first_means(fisher_matrix(at, 0.25, Draw(0, i), analytic_metric)) for i in (0, 1))
+    assert first != second
+
+
 def test_the_smallest_fraction_is_one_state():
     assert built("gaussian", fraction=0.01, m=3)[0].n_states == 1
 

@@ -231,7 +231,7 @@ def test_where_nothing_improves_the_boundary_search_halves():
 
 def test_slack_widens_what_is_accepted_and_what_is_aimed_at_when_shrinking():
     loose = unit(kl_slack=2.0)
-    assert loose.boundary(quadratic(1.9)[0], 1.0).scale == 1
+    assert loose.boundary(quadratic(1.9)[0], 1.0).scale == loose.boundary(quadratic(0.95)[0], 1.0).scale == 1
     assert loose.boundary(quadratic(8.0)[0], 1.0).point.kl == pytest.approx(2 * 0.99**2)
     assert loose.boundary(quadratic(0.5)[0], 1.0).point.kl == pytest.approx(0.99**2)
 
