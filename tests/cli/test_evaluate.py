@@ -18,7 +18,7 @@ from video_frames import frames
 
 import trpo_cli
 from trpo_cli.cli import train as cli
-from trpo_cli.cli.evaluate import MEANING, USAGE, Request, evaluate, load_trained, parse, play
+from trpo_cli.cli.evaluate import MEANING, USAGE, Request, _summary, evaluate, load_trained, parse, play
 from trpo_cli.errors import ConfigError
 from trpo_cli.samplers.randomness import Draw
 
@@ -35,6 +35,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def score(run: Path, **words: Any) -> dict[str, Any]:
     return evaluate(Request(**{"run": str(run), "episodes": 8, **words}))
+
+
+def test_the_summary_by_hand():
+    assert _summary(np.array([1.0, 5.0]), np.array([10, 20]), 60) == {
+        "return_mean": 3.0,
+        "return_standard_error": pytest.approx(2.0),
+        "score": 3 / 60,
+        "score_standard_error": pytest.approx(2 / 60),
+        "length_mean": 15.0,
+        "returns": [1.0, 5.0],
+    }
 
 
 def test_the_summary_is_what_the_returns_say(run: Path):

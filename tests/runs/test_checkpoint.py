@@ -116,9 +116,10 @@ def test_saving_serialises_once_and_reads_nothing_back(tmp_path: Path, monkeypat
     assert calls == ["save"]
 
 
-def test_another_format_is_recognised(tmp_path: Path) -> None:
-    torch.save({"format": 99, "state": {}}, tmp_path / CHECKPOINT)
-    with pytest.raises(ConfigError, match=r"format 99\b.* format 2\b.* name="):
+@pytest.mark.parametrize("found", [99, 1])
+def test_another_format_is_recognised(tmp_path: Path, found: int) -> None:
+    torch.save({"format": found, "state": {}}, tmp_path / CHECKPOINT)
+    with pytest.raises(ConfigError, match=rf"format {found}\b.* format 2\b.* name="):
         load_checkpoint(tmp_path / CHECKPOINT)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from trpo_cli.errors import RunError
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
-from trpo_cli.runs.files import PROGRESS
+from trpo_cli.runs.files import DESCRIPTION, PROGRESS
 from trpo_cli.runs.log import RunLog
 
 N = 3
@@ -144,6 +144,47 @@ def test_missing_rows_fall_back_to_the_checkpoint_before_them(tmp_path: Path) ->
         assert "progress.jsonl lacks rows" in log.messages[0]
 
 
+def test_a_row_of_another_iteration_falls_back_to_the_checkpoint_before_it(tmp_path: Path) -> None:
+    train(tmp_path)
+    first, second, _ = (tmp_path / PROGRESS).read_bytes().splitlines(keepends=True)
+    (tmp_path / PROGRESS).write_bytes(first + second + second)
+    with opened(tmp_path) as log:
+        state = log.resume()
+        assert state is not None and state["iteration"] == N - 1
+
+
+def test_a_row_is_on_the_disk_before_the_checkpoint_and_the_new_names_are_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        done.append(f"{target.name} is there")
+        replace(source, target)
+
+    with opened(tmp_path) as log:
+        log.resume()
+        log.write(row(0))
+        monkeypatch.setattr(os, "fsync", noted_fsync)
+        monkeypatch.setattr(os, "replace", noted_replace)
+        log.save(checkpoint(1))
+    assert done == [PROGRESS, f"{CHECKPOINT}.tmp", f"{CHECKPOINT} is there", tmp_path.name]
+
+
+def test_what_computes_the_rows_from_an_iteration_on_is_recorded(tmp_path: Path) -> None:
+    for iteration, workers in enumerate((1, 2)):
+        with RunLog.open(tmp_path, {"seed": 0}, {"seed": 0}, {"workers": workers}) as log:
+            log.resume()
+            log.write(row(iteration))
+            log.save(checkpoint(iteration + 1))
+    assert json.loads((tmp_path / DESCRIPTION).read_bytes())["continued"] == [{"iteration": 1, "workers": 2}]
+
+
 @pytest.mark.parametrize("spoil", [CHECKPOINT, PROGRESS])
 def test_what_cannot_be_continued_is_said_and_left_alone(tmp_path: Path, spoil: str) -> None:
     train(tmp_path)
@@ -226,6 +267,8 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_saved(tmp_path: Path, mon
                 log.write(row(2))
             with pytest.raises(RunError, match="No space left"):
                 log.finish({})
+        with pytest.raises(ValueError, match="counts 3 rows, but 2"):
+            log.save(checkpoint(3))
     with opened(tmp_path) as log:
         state = log.resume()
         assert state is not None
