@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from ale_py import ALEInterface, LoggerMode, roms
+from ale_py import Action, ALEInterface, LoggerMode, roms
 from compose import composed, planned
 
 from trpo_cli.config.build import build
@@ -162,6 +162,13 @@ def test_sticky_actions_repeat_the_frame_before_at_their_rate():
     assert len({s.key for s in states}) == N
     after = sim.step(states, actions(sim, 1)).states
     assert same(sim, after, sim.step(states, actions(sim, 1)).states)  # the state holds its stream
+    executed, expected = 0, []
+    for t, code in enumerate((2, 3, 2, 3, 2)):  # each frame of an episode has a draw of its own
+        for frame in range(4 * t + 1, 4 * t + 5):
+            executed = executed if sticky(states[0].key, frame) < 0.25 else code
+            expected.append(executed)
+        states = sim.step(states[:1], np.argwhere(code == JOYSTICK)).states
+    assert list(states[0].played) == expected and 2 in expected[4:8]
     always = game(sticky_actions=1 - 1e-12)
     moved = walked(always, 10, 1)
     assert moved[0].executed == 0  # no action ever gets past the first no-op
@@ -204,7 +211,9 @@ def test_rewards_are_raw_or_clipped():
 
 
 def test_joystick_positions_and_action_sets():
-    assert sorted(JOYSTICK.ravel()) == list(range(18))
+    for (stick, push, fire), code in np.ndenumerate(JOYSTICK):
+        name = ("", "UP", "DOWN")[push] + ("", "RIGHT", "LEFT")[stick] + ("", "FIRE")[fire]
+        assert Action(code).name == (name or "NOOP")
     assert game().action_space.factors == (3, 3, 2)
     assert game(actions="joint").action_space.factors == (18,)
     minimal = game("breakout", actions="minimal")
@@ -218,6 +227,8 @@ def test_area_averages_of_any_size():
     np.testing.assert_allclose(whole._area_means(gray).astype(int), whole._block_means(gray), atol=1)
     modern = Screen((0, 210), (84, 84)).frame(gray)
     assert modern.shape == (84, 84) and abs(modern.mean() - gray.mean()) < 0.1
+    white = np.full((210, 160), 255, np.uint8)  # the sum of a block of more than 256 of these does not fit into 16 bits
+    assert all((Screen((0, 208), size).frame(white) == 255).all() for size in ((13, 10), (8, 10)))
     np.testing.assert_allclose(area_weights(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
 
 

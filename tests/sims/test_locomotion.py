@@ -8,6 +8,7 @@ import pytest
 from planar_bodies import ASSETS, TASKS, actions_for, shipped, visited
 
 from trpo_cli.errors import ConfigError
+from trpo_cli.sims.mujoco_engine import unstable
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -167,6 +168,30 @@ def test_the_height_is_that_of_the_torso_and_its_range_the_authors(task):
         assert data.body("torso").xpos[2] == pytest.approx(state[2])
     step = sim.step(states, np.zeros((len(edges), sim.action_space.size)))
     assert step.terminated.tolist() == [edge[2] for edge in edges]
+
+
+def test_a_state_is_healthy_strictly_within_all_its_ranges():
+    ranges = {"healthy_height": [0.5, 2.0], "healthy_angle": [-0.2, 0.2], "healthy_state": [-0.1, 1.0]}
+    sim = shipped("hopper", **ranges)
+    height, angle, velocity = 2, 3, 12  # places in a state, after the time
+    edges = [
+        (height, 0.5, False),
+        (height, 2.0, False),
+        (angle, 0.2, False),
+        (angle, 0.15, True),
+        (angle, -0.15, False),
+    ]
+    edges += [(velocity, 1.0, False), (velocity, -0.1, False), (velocity, 0.99, True), (1, 99.0, True)]
+    states = np.zeros((len(edges), 13))
+    states[:, height] = 1.0
+    for state, (place, value, _) in zip(states, edges, strict=True):
+        state[place] = value
+    assert sim._healthy(states).tolist() == [healthy for *_, healthy in edges]
+
+
+def test_a_state_beyond_a_million_has_blown_up():
+    assert unstable(np.array([[1e5, 9e5], [-2e6, 0.0], [np.nan, 0.0]])).tolist() == [False, True, True]
+    assert unstable(np.array([[1e5, 9e5]])) is None
 
 
 def test_the_foot_sensors_leave_the_motion_alone():

@@ -31,6 +31,7 @@ def test_the_pole_leans_as_its_angle_says():
     assert upright[0] == pytest.approx(WIDTH / 2, abs=1)
     assert right[0] - upright[0] == pytest.approx(upright[0] - left[0], abs=1) and right[0] > upright[0] + 20
     assert left[1] == pytest.approx(right[1], abs=1) and right[1] > upright[1] + 5
+    assert right[0] - upright[0] == pytest.approx((HEIGHT - 60 - right[1]) * np.tan(0.6), rel=0.02)  # about the axle
 
 
 def test_velocities_are_not_seen_and_what_leaves_the_picture_is_not_drawn():
