@@ -35,6 +35,7 @@ def write_run(
         "name": name,
         "iterations": len(scores) if iterations is None else iterations,
         "workers": seed + 1,
+        "device": ("cpu", "cuda")[seed % 2],
     }
     identity = {
         "seed": seed,

@@ -47,6 +47,12 @@ def test_workers_seed_and_name_do_not_make_a_variant(make_run: MakeRun):
     assert [run.seed for run in curve.runs] == [0, 1] and curve.changes == {}
 
 
+def test_of_two_runs_of_a_seed_the_longer_one_counts(make_run: MakeRun):
+    for name, n in (("a", 2), ("b", 4), ("c", 3)):
+        root = make_run(name=name, scores=[1.0] * n).parents[4]
+    assert [run.name for run in only(group_into_curves(find_runs([root]))).runs] == ["b"]
+
+
 def test_of_a_sweep_the_best_final_score_stands_for_the_method(make_run: MakeRun):
     for penalty, final in ((3.0, 1.0), (0.3, 8.0), (0.03, 4.0)):
         path = make_run(
