@@ -51,7 +51,10 @@ def iterations(sampler: SinglePath, task: Task, n: int, group: Group = WORLD, va
     policy, theta = policy_for(task.sim)
     found: list[Sampled] = []
     for i in range(n):
-        memory = Memory(value=value or Linear(), streams=found[-1].streams if found else None)
+        streams = found[-1].streams if found else None
+        if i == 2 and streams is not None:
+            streams = loaded(streams)  # every worker finds its own streams in a checkpoint
+        memory = Memory(value=value or Linear(), streams=streams)
         found.append(sampler(task, policy, theta, Draw(3, i), group, memory))
     return found
 
@@ -97,13 +100,36 @@ def test_a_batch_has_as_many_steps_of_every_stream_as_the_budget_pays_for():
     assert batch.n_states == stats["collect/sim_steps"] == 8
 
 
-def test_the_streams_before_an_iteration_are_left_alone():
-    task, (policy, theta) = Task(Echo(), 3), policy_for(Echo())
+class Bandit(Echo):
+    """Echo that stays in its state, and gives back the array that it was given."""
+
+    def step(self, states: Array, actions: Array) -> Any:
+        return super().step(states, actions)._replace(states=states)
+
+
+@pytest.mark.parametrize("sim", [Echo(), Bandit()])
+def test_the_streams_before_an_iteration_are_left_alone(sim: Simulator):
+    task, (policy, theta) = Task(sim, 3), policy_for(sim)
     actor = PolicyActor(policy, theta)
     _, before = run_streams(task, actor, Draw(0), 4, Streams.begin(3), WORLD)
-    one, other = (run_streams(task, actor, Draw(0, 1), 7, before, WORLD)[1] for _ in range(2))
+    (seen, one), (again, other) = (run_streams(task, actor, Draw(0, 1), 7, before, WORLD) for _ in range(2))
+    np.testing.assert_array_equal(seen.obs, again.obs)
     for name in ("t", "returns", "recent"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("limit", [2, 30])
+def test_an_episode_ends_at_the_limit_and_where_the_simulator_cuts_it(limit: int):
+    class Cut(Echo):
+        def step(self, states: Array, actions: Array) -> Any:
+            return super().step(states, actions)._replace(truncated=states[:, 0] == 4)
+
+    policy, theta = policy_for(Echo())
+    task, actor = Task(Cut(9), limit), PolicyActor(policy, theta)
+    stretch, after = run_streams(task, actor, Draw(0), 40, Streams.begin(3), WORLD)
+    cut = (stretch.obs[:, 0] == 4).reshape(40, 3)
+    assert cut.any() and stretch.truncated[cut].all() and after.recent[:, 1].max() == min(limit, 6)
+    assert np.array_equal(stretch.truncated, cut) == (limit == 30)
 
 
 def test_a_step_that_terminates_at_the_limit_is_not_truncated():

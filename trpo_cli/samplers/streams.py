@@ -128,7 +128,7 @@ def _present_states(
         return before.live
     if not before.saved:
         return sim.reset(first_states)
-    return from_saved(sim, before.saved[mine.start : mine.stop])
+    return from_saved(sim, before.saved)[mine.start : mine.stop]  # of all: none alone would not tell the states' width
 
 
 def _after(
