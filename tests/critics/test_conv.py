@@ -29,6 +29,7 @@ def test_it_learns_where_a_bright_block_is():
     targets = 30.0 + 5.0 * columns
     value = ConvCritic(**NUMBERS).build(SHAPE)
     state = value.initial(np.random.default_rng(1))
+    assert value.network.output_layer(state.theta)[0].norm() == pytest.approx(0.01)
     for _ in range(8):
         state, stats = value.fit(state, torch.from_numpy(images[:300]), targets[:300], Group())
     assert stats["critic/explained_variance"] > 0.95

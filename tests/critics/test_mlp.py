@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_batches import in_workers
+from random_batches import SPACES, in_workers
+from toy_sims import mlp
 
-from trpo_cli.critics.base import CriticState
+from trpo_cli.critics.base import CriticState, Value
 from trpo_cli.critics.mlp import MlpCritic
 from trpo_cli.critics.value_network import ValueNetwork
 from trpo_cli.errors import ConfigError
@@ -72,6 +73,12 @@ def test_any_deviation_but_zero_is_a_unit(mean: float, std: float, unit: float):
     assert moved.std == pytest.approx(unit)
 
 
+def test_targets_that_stay_the_same_leave_no_variance_below_zero():
+    theta = critic().initial(np.random.default_rng(0)).theta
+    for mean in RNG.uniform(-9, 9, 50):  # whose squares round up and down
+        assert critic().in_new_units(CriticState(theta, mean, 1e-12), mean, 0.0).std > 0
+
+
 def test_after_a_jump_of_the_targets_the_values_follow_them_in_whatever_units():
     value, (state, _) = critic(), fitted(3)
     state, stats = value.fit(state, INPUTS, TARGETS + 200, Group())
@@ -123,6 +130,21 @@ def test_a_state_survives_a_checkpoint(tmp_path: Path):
 def test_a_value_out_of_range_is_refused_by_name(changes: dict[str, Any], key: str):
     with pytest.raises(ConfigError, match=rf"^critic\.{key}="):
         config(**changes)
+
+
+def test_a_fresh_network_has_the_layers_asked_for_and_a_value_near_zero():
+    value = config(hidden_sizes=(16, 8)).build((3,))
+    (w1, _), (w2, _), (w3, _) = value.network.layers(value.initial(np.random.default_rng(0)).theta)
+    assert (w1.shape, w2.shape) == ((3, 16), (16, 8))
+    for weights, norm in ((w1, 1.0), (w2, 1.0), (w3, 0.01)):
+        torch.testing.assert_close(weights.norm(dim=0), torch.full((weights.shape[1],), norm))
+
+
+def test_it_takes_the_inputs_of_a_policy_in_double_precision_and_no_inputs_at_all():
+    state, policy = fitted(1)[0], mlp(SPACES["gaussian"])
+    value, obs = Value(critic(), state, policy), INPUTS.double().numpy()
+    np.testing.assert_array_equal(value(obs), critic().values(state, INPUTS))
+    assert value(obs[:0]).shape == (0,)
 
 
 def test_images_are_refused():
