@@ -62,7 +62,7 @@ def test_the_batch_says_which_policy_drew_which_actions():
 
 def test_the_time_baseline_is_the_mean_at_each_step_and_holds_below_five_paths():
     rng = np.random.default_rng(0)
-    lengths = np.array([1, 3, 3, 4, 4, 4, 6, 7])  # alive at t = 0…6: 8, 7, 7, 5, 2, 2, 1
+    lengths = np.array([1, 3, 3, 4, 5, 5, 6, 7])  # alive at t = 0…6: 8, 7, 7, 5, 4, 2, 1
     alive = np.arange(7)[:, None] < lengths
     rewards = np.where(alive, rng.standard_normal((7, 8)), 0.0)
     roll = scripted(rewards, lengths)
