@@ -54,8 +54,7 @@ def iterations(sampler: SinglePath, task: Task, n: int, group: Group = WORLD, va
         streams = found[-1].streams if found else None
         if i == 2 and streams is not None:
             streams = loaded(streams)  # every worker finds its own streams in a checkpoint
-        memory = Memory(value=value or Linear(), streams=streams)
-        found.append(sampler(task, policy, theta, Draw(3, i), group, memory))
+        found.append(sampler(task, policy, theta, Draw(3, i), group, Memory(value=value or Linear(), streams=streams)))
     return found
 
 
