@@ -104,6 +104,12 @@ def test_without_variance_there_is_no_advantage(baseline: str, reward: float):
     assert not single(baseline=baseline).advantages(roll, WORLD).any()
 
 
+def test_what_a_baseline_leaves_by_rounding_is_no_advantage():
+    roll = scripted(np.full((3, 7), 0.1), np.full(7, 3))
+    assert single(standardise=False).advantages(roll, WORLD).std() > 0
+    assert not single().advantages(roll, WORLD).any()
+
+
 @pytest.mark.parametrize("budget", [1, 20, 50, 137])
 def test_a_budget_of_steps_is_met_by_the_fewest_whole_episodes(budget: int):
     bare = {"baseline": "none", "standardise": False}
