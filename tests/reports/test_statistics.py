@@ -21,6 +21,7 @@ FEW = pytest.mark.parametrize("n", [3, 5, 10])
 
 def test_by_hand():
     assert interquartile_mean([X]) == pytest.approx((2 + 3 + 10) / 3)  # one of five is cut off at either end
+    assert interquartile_mean([X, Y]) == pytest.approx((1 + 2 + 2 + 3 + 10) / 5)  # one of seven
     assert interquartile_mean([X[:3]]) == pytest.approx(13 / 3)  # none of three
     assert interquartile_mean([X, Y, np.zeros(1)]) == pytest.approx((1 + 2 + 2 + 3) / 4)  # two of eight
     assert probability_of_improvement([X], [Y]) == pytest.approx((5 + 3 + 0.5) / 10)  # a tie counts half

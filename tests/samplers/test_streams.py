@@ -163,14 +163,14 @@ def test_returns_count_every_step_of_an_episode_however_many_iterations_it_spans
 
 
 def test_advantages_by_hand_across_a_terminal_state_a_limit_and_the_end_of_the_batch():
-    """Reward 1, V = 10 s for a state that counts its steps s; every other stream terminates at s = 3, all end at 5."""
+    """Reward 1, V = 10 s + 7 for a state that counts its steps s; every other stream terminates at s = 3, all end at 5."""
 
     class Counter(Point):
         def reset(self, rngs: Any) -> Array:
             return np.array([(0.0, i) for i in range(len(rngs))]).reshape(-1, 2)
 
         def observe(self, states: Array) -> Any:
-            return 10 * states[:, :1]
+            return 10 * states[:, :1] + 7
 
         def step(self, states: Array, actions: Array) -> Any:
             after = states + np.array([1.0, 0.0])
@@ -192,7 +192,7 @@ def test_advantages_by_hand_across_a_terminal_state_a_limit_and_the_end_of_the_b
         for t in range(7):
             s = t % (3 if lane == 0 else 5)
             terminal, limit = lane == 0 and s == 2, lane == 1 and s == 4
-            errors.append(1 + GAMMA * (0 if terminal else 10 * (s + 1)) - 10 * s)
+            errors.append(1 + GAMMA * (0 if terminal else 10 * (s + 1) + 7) - (10 * s + 7))
             ends.append(terminal or limit)
         found, tail = [], 0.0
         for error, end in zip(errors[::-1], ends[::-1], strict=True):

@@ -1,16 +1,18 @@
 """Laws of one point of a learning curve: an update is a function of its state, a search scores one lane a candidate."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from toy_sims import Echo, Point, mlp, single, trpo, vine
 
+from trpo_cli.critics.base import CriticState, Value
 from trpo_cli.optimizers.base import Arrays
 from trpo_cli.optimizers.cem import Cem
 from trpo_cli.parallel.group import Group
-from trpo_cli.samplers.base import Sampler
+from trpo_cli.samplers.base import Memory, Sampler
 from trpo_cli.samplers.episodes import run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
@@ -128,6 +130,52 @@ def test_an_iteration_tells_the_next_how_long_an_episode_is():
     state, row = algorithm.iterate(algorithm.initial(), WORLD)
     algorithm.iterate(state, WORLD)
     assert np.isnan(told[0]) and told[1] == pytest.approx(row["collect/episode_length"]) == state.episode_length
+
+
+def test_a_running_input_map_is_of_all_observations_and_acts_from_the_next_iteration_on():
+    algorithm = PolicyUpdate(POINT_TASK, replace(mlp(POINT), input_scale="running"), single(), trpo(), 0)
+    state = algorithm.initial()
+    assert state.inputs is not None and state.sim_steps_total == state.inputs.n
+    after, row = algorithm.iterate(state, WORLD)
+    assert after.inputs is not None and after.inputs.n == state.inputs.n + row["collect/sim_steps"]
+    expected = after.inputs.input_map(after.input_map.clip).half_range
+    assert after.input_map.half_range == expected != state.input_map.half_range
+    _, through_another = algorithm.iterate(replace(state, theta=state.theta + 1, input_map=after.input_map), WORLD)
+    _, through_its_own = algorithm.iterate(replace(state, theta=state.theta + 1), WORLD)
+    assert through_another["collect/episode_return"] != through_its_own["collect/episode_return"]
+
+
+class Noted:
+    """A critic that knows nothing, and keeps how many states each fit was given, and which."""
+
+    gae_lambda, max_states = 1.0, 30
+
+    def __init__(self) -> None:
+        self.fits: list[np.ndarray] = []
+
+    def initial(self, rng: np.random.Generator) -> CriticState:
+        return CriticState(torch.from_numpy(rng.random(1)))
+
+    def values(self, state: CriticState, inputs: torch.Tensor) -> np.ndarray:
+        return np.zeros(len(inputs))
+
+    def fit(self, state: CriticState, inputs: torch.Tensor, targets: np.ndarray, group: Group) -> Any:
+        self.fits.append(targets)
+        return state, {}
+
+
+def test_a_critic_is_fitted_to_this_workers_share_of_the_states_that_it_takes():
+    critic = Noted()
+    algorithm = PolicyUpdate(POINT_TASK, mlp(POINT), single(), trpo(), 3, critic)
+    state = algorithm.initial()
+    assert state.critic is not None and state.critic.theta[0] == Draw(3).generator("initial_critic").random()
+    memory = Memory(value=Value(critic, state.critic, algorithm.policy))
+    batch, *_ = algorithm.sampler(POINT_TASK, algorithm.policy, state.theta, Draw(3), WORLD, memory)
+    for n_workers in (1, 2):
+        whole = replace(batch, n_states=n_workers * batch.n_states)
+        algorithm._learn(algorithm.policy, state, whole, Draw(3), WORLD)
+        sample = whole.some(30 // n_workers, Draw(3).generator("critic_sample"))
+        np.testing.assert_array_equal(critic.fits[-1], sample.targets)
 
 
 def test_every_candidate_is_scored_by_one_episode_in_its_own_lane():
