@@ -119,7 +119,7 @@ def test_the_smallest_fraction_is_one_state():
 
 @pytest.mark.parametrize(
     ("fraction", "least", "n_states", "taken"),
-    [(0.25, 4, 40, 10), (0.25, 20, 40, 20), (0.25, 99, 40, 40), (0.25, 40, 80, 20)],
+    [(0.25, 4, 40, 10), (0.75, 0, 40, 30), (0.25, 20, 40, 20), (0.25, 99, 40, 40), (0.25, 40, 80, 20)],
 )
 def test_the_sample_is_the_fraction_or_the_least_number_of_all_workers_states(
     fraction: float, least: int, n_states: int, taken: int

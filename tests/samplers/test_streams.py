@@ -163,7 +163,7 @@ def test_returns_count_every_step_of_an_episode_however_many_iterations_it_spans
 
 
 def test_advantages_by_hand_across_a_terminal_state_a_limit_and_the_end_of_the_batch():
-    """Reward 1, V = 10 s + 7 for a state that counts its steps s; every other stream terminates at s = 3, all end at 5."""
+    """Reward 1, V = 10 s + 7 for a state that counts its steps s; one stream terminates at s = 3, all end at 5."""
 
     class Counter(Point):
         def reset(self, rngs: Any) -> Array:
