@@ -131,9 +131,11 @@ def test_advantages_of_whole_episodes_by_hand_and_what_lies_beyond_the_limit():
 def test_advantages_that_are_rounding_beside_the_values_are_none():
     sim = Endless()
     policy = mlp(sim)
-    true, theta = Constant(1 / (1 - GAMMA), LAM), policy.initial(np.random.default_rng(0))
-    batch, _, _ = single(gamma=GAMMA)(Task(sim, 40), policy, theta, Draw(0), Group(), Memory(value=true))
-    assert not batch.advantages.any()
+    memory, theta = Memory(value=Constant((1 + 1e-15) / (1 - GAMMA), LAM)), policy.initial(np.random.default_rng(0))
+    for standardise in (False, True):
+        sampler = single(gamma=GAMMA, standardise=standardise)
+        batch, _, _ = sampler(Task(sim, 40), policy, theta, Draw(0), Group(), memory)
+        assert bool(batch.advantages.any()) != standardise
 
 
 class Endless(Point):
