@@ -158,3 +158,4 @@ def test_running_scales_begin_with_the_moments_of_what_the_fresh_policy_sees():
     assert 1000 <= found.n < 1200 and 0.3 < found.input_map(5.0).half_range[0] < 1.5
     again = measure_input_moments(Task(Point(), 50), policy, Draw(0))
     assert again.mean.tolist() == found.mean.tolist() and again.n == found.n
+    assert measure_input_moments(Task(Point(), 1), policy, Draw(0)).n == 1000  # in episodes of one step
