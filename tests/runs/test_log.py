@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from trpo_cli.errors import RunError
+from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
 from trpo_cli.runs.files import DESCRIPTION, PROGRESS
 from trpo_cli.runs.log import RunLog
@@ -88,11 +88,10 @@ def test_a_run_killed_at_any_operation_continues_to_the_same_record(tmp_path: Pa
             break
         if directory.exists():
             with opened(directory) as log:
-                any_row = (directory / PROGRESS).stat().st_size > 0
-                found = log.resume()
-                state = found or checkpoint(0)
-                again = ["There is no checkpoint: the run starts again at iteration 0."]
-                assert log.messages == (again if found is None and any_row else [])
+                n_rows = (directory / PROGRESS).read_bytes().count(b"\n")
+                state = log.resume() or checkpoint(0)
+                lost = ["dropping 1 row after the last checkpoint, to be computed again"]
+                assert log.messages == (lost if n_rows > state["iteration"] else [])
                 # Nothing that `save` returned from is lost, and nothing is counted that was not written.
                 assert saves[-1] <= state["iteration"] <= saves[-1] + 1
         train(directory)
@@ -122,6 +121,60 @@ def test_continuing_after_damage_survives_a_kill_too(tmp_path: Path) -> None:
     assert call > 10
 
 
+def written(directory: Path, n_rows: int, saves: Sequence[int], every: int = 1) -> None:
+    """A run that was killed after so many rows, with a checkpoint after each of ``saves`` rows."""
+    with RunLog.open(directory, {"seed": 0, "checkpoint_every": every}, {"seed": 0}, {}) as log:
+        log.resume()
+        for iteration in range(n_rows):
+            log.write(row(iteration))
+            if iteration + 1 in saves:
+                log.save(checkpoint(iteration + 1))
+
+
+@pytest.mark.parametrize(
+    ("saves", "lost", "found"),
+    [
+        ((), (), "no checkpoint.pt"),  # a copy without the large files
+        ((2,), (), "checkpoint.pt, which counts 2 of them"),  # an older copy was put back
+        ((1, 2), (CHECKPOINT,), "checkpoint.previous.pt, which counts 1 of them"),
+        ((2, 7), (CHECKPOINT, PREVIOUS), "no checkpoint.pt"),
+    ],
+)
+def test_rows_that_no_crash_leaves_behind_a_checkpoint_are_not_erased(
+    saves: tuple[int, ...], lost: tuple[str, ...], found: str, tmp_path: Path
+) -> None:
+    written(tmp_path, 7, saves)
+    for name in lost:
+        (tmp_path / name).unlink()
+    before = (tmp_path / PROGRESS).read_bytes()
+    with (
+        opened(tmp_path) as log,
+        pytest.raises(ConfigError, match=rf" holds 7 rows in progress\.jsonl and {found}: put"),
+    ):
+        log.resume()
+    assert (tmp_path / PROGRESS).read_bytes() == before
+
+
+def test_a_finished_run_without_its_checkpoint_is_not_erased(tmp_path: Path) -> None:
+    written(tmp_path, 1, ())
+    with opened(tmp_path) as log:
+        log.finish({"iterations": 1})
+        with pytest.raises(ConfigError, match=r" holds 1 row in progress\.jsonl and no checkpoint\.pt: put"):
+            log.resume()
+    assert rows(tmp_path) == [row(0)]
+
+
+@pytest.mark.parametrize(("saves", "n_lost"), [((), 5), ((3,), 2), ((3, 5), 0)])
+def test_rows_that_a_crash_leaves_are_dropped_with_a_word(saves: tuple[int, ...], n_lost: int, tmp_path: Path) -> None:
+    written(tmp_path, 5, saves, every=5)
+    with opened(tmp_path) as log:  # it saves more often than the command that was killed
+        log.resume()
+        assert log.messages == [f"dropping {n_lost} rows after the last checkpoint, to be computed again"] * (
+            n_lost > 0
+        )
+    assert len(rows(tmp_path)) == 5 - n_lost
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"not a checkpoint" * 100])
 def test_a_damaged_checkpoint_gives_way_to_its_predecessor(tmp_path: Path, damage: bytes) -> None:
     train(tmp_path)
@@ -130,7 +183,10 @@ def test_a_damaged_checkpoint_gives_way_to_its_predecessor(tmp_path: Path, damag
         state = log.resume()
         assert state is not None
         assert state["iteration"] == N - 1
-        assert log.messages == [f"checkpoint.pt is damaged: continuing from iteration {N - 1}."]
+        assert log.messages == [
+            "dropping 1 row after the last checkpoint, to be computed again",
+            f"checkpoint.pt is damaged: continuing from iteration {N - 1}.",
+        ]
     assert rows(tmp_path) == [row(i) for i in range(N - 1)]
 
 
@@ -202,6 +258,7 @@ def test_what_cannot_be_continued_is_said_and_left_alone(tmp_path: Path, spoil: 
 @pytest.mark.parametrize("tail", [b'{"iteration": 3, "coll', b'{"iteration": 3}\n{"iter', b"\0\0\0\0\n"])
 def test_rows_after_the_checkpoint_are_cut(tmp_path: Path, tail: bytes) -> None:
     train(tmp_path)
+    (tmp_path / "done.json").unlink()
     with (tmp_path / PROGRESS).open("ab") as progress:
         progress.write(tail)
     with opened(tmp_path) as log:

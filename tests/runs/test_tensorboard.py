@@ -30,7 +30,7 @@ def scalars(directory: Path, key: str) -> list[tuple[int, float]]:
 
 def test_holds_the_same_scalars_as_the_rows(tmp_path: Path) -> None:
     for n_rows, factor in ((4, 1.0), (5, 10.0)):
-        with RunLog.open(tmp_path, {}, {}, {}) as log:
+        with RunLog.open(tmp_path, {"checkpoint_every": 2}, {}, {}) as log:
             state = log.resume() or {"iteration": 0}
             for i in range(state["iteration"], n_rows):
                 log.write({"iteration": i, "update/mean_kl": factor * i, "update/accepted": i > 2, "reason": "none"})
@@ -46,7 +46,7 @@ def test_holds_the_same_scalars_as_the_rows(tmp_path: Path) -> None:
 
 def test_the_returns_of_every_iteration_are_a_histogram_and_no_part_of_a_row(tmp_path: Path) -> None:
     for n_rows in (3, 4):  # the second time it resumes from the second row
-        with RunLog.open(tmp_path, {}, {}, {}) as log:
+        with RunLog.open(tmp_path, {"checkpoint_every": 2}, {}, {}) as log:
             for i in range((log.resume() or {"iteration": 0})["iteration"], n_rows):
                 log.write({"iteration": i, "collect/episode_returns": (1.0, 1.0 + i, 4.0, float("nan"))})
                 if i == 1:

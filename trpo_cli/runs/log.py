@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from omegaconf import OmegaConf
 
-from trpo_cli.errors import RunError
+from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.runs.checkpoint import (
     CHECKPOINT,
     PREVIOUS,
@@ -105,7 +105,8 @@ class RunLog:
         """Return the state to continue from, or None if the run starts at iteration 0. Cut the rows back to that state.
 
         If the checkpoint is damaged, or counts rows that are missing, its predecessor is used. If neither can be used,
-        this raises RunError and leaves the rows as they are. ``run.json`` records what changed since the last command.
+        this raises RunError and leaves the rows as they are. It raises ConfigError, and leaves them too, if there are
+        more rows than a crash leaves behind a checkpoint. ``run.json`` records what changed since the last command.
         """
         with disk_errors(self.directory):
             name, state, end, problems = self._latest_usable_checkpoint()
@@ -114,11 +115,14 @@ class RunLog:
                     f"{self.directory} cannot be continued ({'; '.join(problems)}): "
                     "start a new run with another name=, or remove the directory."
                 )
+            n_lost = self._rows_from(end)
+            if not problems:
+                self._require_explained(name, state, n_lost)
             if name == PREVIOUS:
                 # The next save makes the checkpoint the predecessor. That must not be the damaged one.
                 os.replace(self.directory / PREVIOUS, self.directory / CHECKPOINT)
-            if state is None and (self.directory / PROGRESS).stat().st_size:
-                self.messages.append("There is no checkpoint: the run starts again at iteration 0.")
+            if n_lost:
+                self.messages.append(_dropped(n_lost))
             os.ftruncate(self._progress, end)
             (self.directory / DONE).unlink(missing_ok=True)  # it goes on
             self._write_config()  # which may ask for more iterations than before
@@ -144,6 +148,29 @@ class RunLog:
                 return name, state, end, problems
             problems.append(f"{PROGRESS} lacks rows that {name} counts")
         return None, None, 0, problems
+
+    def _rows_from(self, start: int) -> int:
+        """Return the number of complete rows from byte ``start`` on."""
+        with (self.directory / PROGRESS).open("rb") as file:
+            file.seek(start)
+            return sum(line.startswith(b"{") and line.endswith(b"}\n") for line in file)
+
+    def _require_explained(self, name: str | None, state: dict[str, Any] | None, n_lost: int) -> None:
+        """Raise ConfigError if more rows follow the checkpoint ``name`` than a crash leaves: some checkpoint is gone.
+
+        After a crash the rows are ahead by one interval between checkpoints, by two if it hit the change of the files.
+        A finished run is ahead by none.
+        """
+        path = self.directory / ".hydra" / "config.yaml"  # of the command that wrote the rows
+        interval = OmegaConf.select(OmegaConf.load(path), "checkpoint_every", default=1) if path.exists() else 1
+        ahead = 0 if (self.directory / DONE).exists() else 2 * interval if name == PREVIOUS else interval
+        if n_lost > ahead:
+            counted = 0 if state is None else state["iteration"]
+            found = f"{name}, which counts {counted} of them" if name else f"no {CHECKPOINT}"
+            raise ConfigError(
+                f"{self.directory} holds {_count(n_lost + counted)} in {PROGRESS} and {found}: "
+                f"put the latest {CHECKPOINT} back, start a new run with another name=, or remove the directory."
+            )
 
     def _end_of_rows(self, n_rows: int) -> int | None:
         """Return the byte at which the first ``n_rows`` rows end, or None if there are fewer complete rows."""
@@ -243,6 +270,14 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _count(n_rows: int) -> str:
+    return f"{n_rows} row{'s' * (n_rows != 1)}"
+
+
+def _dropped(n_rows: int) -> str:
+    return f"dropping {_count(n_rows)} after the last checkpoint, to be computed again"
 
 
 def _json_value(value: Any) -> float | int | str | None:
