@@ -39,6 +39,12 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_small_returns_keep_four_digits(tmp_path: Path):
+    benchmark_run(tmp_path, 0, 8.61234e-4)
+    assert main(["gymnasium", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert read(tmp_path / "out/benchmark.csv")[0]["return_greedy"] == "0.0008612"
+
+
 def test_ours_stands_beside_the_controls(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for seed, greedy in enumerate((100.0, 200.0, 300.0, 400.0)):
         benchmark_run(tmp_path, seed, greedy)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from run_directories import MakeRun, only, read_csv
 
 from trpo_cli.cli.report import main
@@ -10,6 +11,15 @@ from trpo_cli.reports import table3
 from trpo_cli.reports.curves import group_into_curves
 from trpo_cli.reports.provenance_table import provenance_table
 from trpo_cli.reports.read_runs import find_runs
+from trpo_cli.reports.tables import number
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(2.0, "2"), (123456789.0, "123456789"), (2.34567, "2.346"), (8.6123e-9, "8.612e-09"), (5.6181e90, "5.618e+90")],
+)
+def test_a_number_has_all_its_digits_if_it_is_whole_and_not_huge_or_else_four(value: float, shown: str):
+    assert number(value) == shown
 
 
 def test_a_run_continued_elsewhere_names_both_machines_and_times_each_by_itself(make_run: MakeRun):

@@ -45,7 +45,7 @@ def test_lines_hold_every_field(clock: list[float]) -> None:
         display.update(row(0))
     assert text(plain).splitlines() == [
         "cartpole",
-        "iteration   1/200  score   1.500  KL  0.0098  28.0k steps/s  1:06:20 left",
+        "iteration   1/200  score       1.5  KL    0.0098  28.0k steps/s  1:06:20 left",
     ]
 
 
@@ -66,7 +66,7 @@ def test_an_interrupted_run_still_shows_its_last_row(clock: list[float], termina
         for iteration in range(3):
             display.update(row(iteration))
         raise KeyboardInterrupt
-    assert re.search(r"^(iteration +3/1000  score| +3 ) +3\.500 ", text(screen), re.MULTILINE)
+    assert re.search(r"^(iteration +3/1000  score| +3 ) +3\.5 ", text(screen), re.MULTILINE)
 
 
 def test_time_left_follows_the_recent_iterations(clock: list[float]) -> None:
@@ -81,9 +81,9 @@ def test_time_left_follows_the_recent_iterations(clock: list[float]) -> None:
 @pytest.mark.parametrize(
     ("others", "shown"),
     [
-        ({"update/accepted": False, "update/mean_kl": 0.0}, "KL no step"),
-        ({"update/mean_kl": None}, "KL       -"),
-        ({"collect/score": float("nan")}, "score       -"),
+        ({"update/accepted": False, "update/mean_kl": 0.0}, "KL   no step"),
+        ({"update/mean_kl": None}, "KL         -"),
+        ({"collect/score": float("nan")}, "score         -"),
         ({"time/steps_per_s": None}, "    - steps/s"),
     ],
 )
@@ -94,11 +94,30 @@ def test_what_a_row_lacks_is_a_dash(clock: list[float], others: dict[str, Any], 
     assert shown in text(plain)
 
 
+@pytest.mark.parametrize(
+    ("score", "shown"), [(8.6123e-4, "0.0008612"), (3.0821e-9, "3.082e-09"), (5.6181e90, "5.618e+90"), (-0.0, "-0")]
+)
+def test_four_digits_of_a_score_are_shown_however_small_or_large_it_is(
+    score: float, shown: str, clock: list[float]
+) -> None:
+    plain = console(terminal=False)
+    with Display(2, 0, "tiny", plain) as display:
+        display.update(row(0, **{"collect/score": score, "update/mean_kl": score}))
+    assert f"  score {shown:>9}  KL {shown:>9}  " in text(plain)
+
+
+def test_a_title_is_printed_as_it_is(clock: list[float]) -> None:
+    plain = console(terminal=False)
+    with Display(2, 0, "o/run:100:x [bold]", plain):
+        pass
+    assert text(plain) == "o/run:100:x [bold]\n"
+
+
 def test_a_row_of_another_method_is_shown_too(clock: list[float]) -> None:
     plain = console(terminal=False)
     with Display(2, 0, "cem", plain) as display:
         display.update({"iteration": 0})
-    assert "score       -  KL       -" in text(plain)
+    assert "score         -  KL         -" in text(plain)
 
 
 def test_a_terminal_has_a_bar_of_one_line_and_about_twenty_rows(clock: list[float]) -> None:
@@ -113,7 +132,7 @@ def test_a_terminal_has_a_bar_of_one_line_and_about_twenty_rows(clock: list[floa
     lines = [line.rstrip() for line in text(screen).split("\n")]
     assert "[cartpole]" in lines
     assert "a [sentence]" in lines
-    assert sum(bool(re.match(r" +\d+ +-1234\.568 ", line)) for line in lines) == 21  # 1, 10, 20 … 200
+    assert sum(bool(re.match(r" +\d+ +-1235 ", line)) for line in lines) == 21  # 1, 10, 20 … 200
     bars = [line for line in lines if "/200" in line]
     assert max(map(len, bars)) <= 80
-    assert any(re.search(r" 10/200 .*━ score -1234\.568 KL 0\.0098 500\.0M steps/s 3:10:00 left$", bar) for bar in bars)
+    assert any(re.search(r" 10/200 .*━ score -1235 KL 0\.0098 500\.0M steps/s 3:10:00 left$", bar) for bar in bars)

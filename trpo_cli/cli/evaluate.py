@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from ctypes.util import find_library
 from dataclasses import dataclass, fields
@@ -124,7 +125,8 @@ def load_trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig
     cfg = OmegaConf.load(_require_run(run))
     if not isinstance(cfg, DictConfig) or "step_limit" not in cfg:
         raise ConfigError(
-            f"run={run} is from an older version of trpo_cli or damaged: rewrite it with scripts/rewrite_runs {run}"
+            f"run={run} is from an older version of trpo_cli or damaged: rewrite it with "
+            f"scripts/rewrite_runs {shlex.quote(str(run))}"
         )
     state = TrainingState.from_dict(_checkpoint(run))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
@@ -205,7 +207,7 @@ def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int
         "score": float(returns.mean()) / limit,
         "score_standard_error": None if error is None else error / limit,
         "length_mean": float(lengths.mean()),
-        "returns": [float(x) for x in np.round(returns, 6)],
+        "returns": returns.tolist(),
     }
 
 

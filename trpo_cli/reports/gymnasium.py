@@ -158,7 +158,12 @@ def _thinned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _line(r: Result) -> tuple[object, ...]:
-    return (r.env, *r.method, r.seed, r.steps, round(r.greedy, 3), round(r.stochastic, 3), round(r.wall_s, 1))
+    return (r.env, *r.method, r.seed, r.steps, _rounded(r.greedy), _rounded(r.stochastic), round(r.wall_s, 1))
+
+
+def _rounded(value: float) -> float:
+    """Three decimals, or four significant digits if these are more: of a small return three decimals leave nothing."""
+    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
 
 
 def _by_method(results: Iterable[Result]) -> dict[Method, list[Result]]:

@@ -1,5 +1,6 @@
 """Where the curves of a figure come from: command, commit, seeds, steps, wall time and machine of each."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def _line(curve: Curve) -> list[str]:
 
 
 def _command(info: Info) -> str:
-    return " ".join(word for word in str(info.get("command", "")).split() if not word.startswith("seed="))
+    return shlex.join(word for word in shlex.split(info.get("command", "")) if not word.startswith("seed="))
 
 
 def _commit(info: Info) -> str:

@@ -34,8 +34,8 @@ def write_table(file: Path, headers: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def number(value: float) -> str:
-    """Return a whole number with all its digits, and any other number with four significant digits."""
-    return f"{value:.0f}" if value == round(value) else f"{value:.4g}"
+    """Return a whole number of up to nine digits in full, and any other number with four significant digits."""
+    return f"{value:.0f}" if abs(value) < 1e9 and value == round(value) else f"{value:.4g}"
 
 
 def count(value: float) -> str:

@@ -88,7 +88,7 @@ class Display:
 
     def message(self, text: str) -> None:
         """Print a sentence between the rows."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         self.message(self._title)
@@ -114,7 +114,7 @@ class Display:
         if not self._live:
             left = _duration(self._seconds_left())
             self.message(
-                f"{self._place(n_done, row)}  score {score:>7}  KL {kl:>7}  {speed:>5} steps/s  {left:>7} left"
+                f"{self._place(n_done, row)}  score {score:>9}  KL {kl:>9}  {speed:>5} steps/s  {left:>7} left"
             )
             return
         if not self._has_header:
@@ -158,12 +158,13 @@ def _round_up(step: float) -> int:
 def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return score, mean KL and steps per second of a row, as text."""
     refused = row.get("update/accepted") in (False, 0)
-    kl = "no step" if refused else _number(row.get("update/mean_kl"), ".4f")
-    return _number(row.get("collect/score"), ".3f"), kl, _count(row.get("time/steps_per_s"))
+    kl = "no step" if refused else number(row.get("update/mean_kl"))
+    return number(row.get("collect/score")), kl, _count(row.get("time/steps_per_s"))
 
 
-def _number(value: float | None, spec: str) -> str:
-    return "-" if value is None or not math.isfinite(value) else format(value, spec)
+def number(value: float | None) -> str:
+    """Return four significant digits, or a dash if there is no number."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
 def _count(value: float | None) -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ def require_format(path: Path, found: object) -> None:
     if found == 1:
         raise ConfigError(
             f"{path} has format 1, from an older version of trpo_cli: rewrite it with "
-            f"scripts/rewrite_runs {path.parent}, or start a new run with another name=."
+            f"scripts/rewrite_runs {shlex.quote(str(path.parent))}, or start a new run with another name=."
         )
     if found != FORMAT:
         raise ConfigError(

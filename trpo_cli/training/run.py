@@ -1,5 +1,6 @@
 """One run, in this worker: open the run directory, train, print the result."""
 
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.base import Policy
-from trpo_cli.runs.console import Display
+from trpo_cli.runs.console import Display, number
 from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
@@ -125,7 +126,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             state = _begin(plan, asked) if saved is None else TrainingState.from_dict(saved)
     if done is not None and finished:
         group.from_leader(Refused(0))
-        print(f"{log.directory} is finished ({done['iterations']} iterations, score {_score(done['score'])}).")
+        print(f"{log.directory} is finished ({done['iterations']} iterations, score {number(done['score'])}).")
         print(_where_to_look(log.directory))
         return 0
     group.from_leader(state)
@@ -145,7 +146,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         {"iterations": state.iteration, "sim_steps_total": state.sim_steps_total, "time_s": state.time_s}
         | {"score": recorder.score}
     )
-    print(f"Finished: {log.directory}, score {_score(recorder.score)} after {state.time_s:.0f} s of training.")
+    print(f"Finished: {log.directory}, score {number(recorder.score)} after {state.time_s:.0f} s of training.")
     print(_where_to_look(log.directory))
     return 0
 
@@ -157,13 +158,8 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
     return plan.algorithm.initial(lambda: asked() != 0)
 
 
-def _score(score: float | None) -> str:
-    """Four digits, or a dash before any episode has ended."""
-    return "-" if score is None else f"{score:.4g}"
-
-
 def _where_to_look(directory: Path) -> str:
-    return f"Look at it: tensorboard --logdir {directory}"
+    return f"Look at it: tensorboard --logdir {shlex.quote(str(directory))}"
 
 
 def _title(plan: Plan, group: Group) -> str:
