@@ -1,5 +1,6 @@
 """The fully connected critic: its units, its fit, and that the number of workers does not matter."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,15 @@ def test_targets_that_are_all_the_same_are_no_trouble():
     state, stats = value.fit(value.initial(np.random.default_rng(0)), INPUTS, np.full(300, 5.0), Group())
     assert np.isnan(stats["critic/explained_variance"])
     np.testing.assert_allclose(value.values(state, INPUTS), 5.0, atol=0.05)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e9])
+def test_units_join_the_targets_so_far_and_the_new_ones_however_large_they_are(mean: float):
+    value = critic(target_memory=0.75)
+    before = replace(value.initial(np.random.default_rng(0)), mean=mean, std=20.0)
+    after = value.in_new_units(before, mean + 40.0, 100.0)
+    both = np.concatenate([np.tile([mean - 20, mean + 20], 3), [mean + 30, mean + 50]])
+    assert (after.mean, after.std) == (pytest.approx(both.mean()), pytest.approx(both.std()))
 
 
 def test_a_state_survives_a_checkpoint(tmp_path: Path):

@@ -120,6 +120,12 @@ def test_all_but_the_last_episode_of_a_budget_are_in_the_statistics_and_every_st
     assert (found["collect/n_episodes"], found["collect/sim_steps"]) == (3, 5)
 
 
+def test_the_deviation_of_large_returns_is_not_lost_in_rounding():
+    returns = 1e9 + np.array([0.0, 3.0, 3.0])
+    found = episode_stats(scripted(returns[None], np.array([1, 1, 1])), 10, WORLD)
+    assert found["collect/episode_return_std"] == pytest.approx(2**0.5)
+
+
 @pytest.mark.parametrize("sampler", [single(), vine()], ids=["single", "vine"])
 def test_a_batch_is_a_function_of_theta_seed_and_iteration(sampler: Sampler):
     def draw(seed: int, iteration: int) -> Array:

@@ -19,6 +19,8 @@ from trpo_cli.errors import require
 from trpo_cli.parallel.group import Group
 from trpo_cli.policies.kernels import CHUNK
 
+LEAST_STD = 1e-8  # of the targets, relative to their size: below it they are a constant
+
 
 class Fitting(Protocol):
     """How the network is fitted to a batch; `GaussNewton` is one."""
@@ -68,8 +70,9 @@ class ValueNetwork:
         """The same value function, its output in units of the targets so far; ``mean`` and ``variance`` are the new."""
         keep = self.target_memory if (state.mean, state.std) != (0.0, 1.0) else 0.0  # nothing to keep at first
         new_mean = keep * state.mean + (1 - keep) * mean
-        second = keep * (state.std**2 + state.mean**2) + (1 - keep) * (variance + mean**2)
-        new_std = sqrt(max(second - new_mean**2, 0.0)) or 1.0  # 0 if all targets are the same
+        # Without squares of the means themselves, whose difference could be all rounding.
+        std = sqrt(keep * state.std**2 + (1 - keep) * (variance + keep * (state.mean - mean) ** 2))
+        new_std = std if std > LEAST_STD * abs(new_mean) else 1.0
         theta = state.theta.clone()
         weights, biases = self.network.output_layer(theta)
         weights *= state.std / new_std

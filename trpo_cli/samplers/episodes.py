@@ -118,13 +118,13 @@ def episode_stats(roll: Rollout, step_limit: int, group: Group, of_budget: bool 
     n_episodes, n_steps = group.sums(roll.n_lanes, roll.n_steps)
     counted = roll.lanes < n_episodes - 1 if of_budget and n_episodes > 1 else np.ones(roll.n_lanes, bool)
     returns = roll.rewards.sum(0)[counted]
-    n, total, squares, steps, ended = group.sums(
-        len(returns), returns.sum(), (returns**2).sum(), roll.lengths[counted].sum(), roll.terminated[counted].sum()
-    )
+    sums = (len(returns), returns.sum(), roll.lengths[counted].sum(), roll.terminated[counted].sum())
+    n, total, steps, ended = group.sums(*sums)
     mean = total / n
+    variance = group.sums(((returns - mean) ** 2).sum())[0] / n  # the mean first: sums of squares could be all rounding
     return {
         "collect/episode_return": mean,
-        "collect/episode_return_std": max(squares / n - mean**2, 0.0) ** 0.5,
+        "collect/episode_return_std": variance**0.5,
         "collect/episode_return_max": group.maximum(float(returns.max(initial=-inf))),
         "collect/episode_return_min": -group.maximum(float(-returns.min(initial=inf))),
         "collect/score": mean / step_limit,
