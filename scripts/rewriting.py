@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
 from trpo_cli.cli.messages import explain
-from trpo_cli.cli.sweeps import quote
+from trpo_cli.cli.words import quote
 from trpo_cli.config.messages import to_word
 from trpo_cli.config.plan import plan
 from trpo_cli.config.scale import LEAST

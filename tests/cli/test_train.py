@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from compose import CONF
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from trpo_cli.cli import train as cli
@@ -161,12 +163,50 @@ def test_a_run_is_announced_and_says_where_it_is_and_how_to_look_at_it(trpo_trai
     assert output.splitlines()[-1] == f"Look at it: tensorboard --logdir {directory}"
     again = trpo_train(*TINY)
     assert again[0] == 0 and f"{directory} is finished (1 iterations, score " in again[1]
+    *_, last = trpo_train(*TINY, "name='my runs'")[1].splitlines()  # the command can be pasted as it stands
+    assert last == "Look at it: tensorboard --logdir 'outputs/my runs/cartpole/trpo-single/seed0'"
 
 
 def test_nothing_but_the_run_directory_is_written(trpo_train: Command):
     trpo_train(*TINY, "name=a/b", "outputs=here")
     assert [path.name for path in Path.cwd().iterdir()] == ["here"]
     assert Path("here/a/b/cartpole/trpo-single/seed0/done.json").is_file()
+
+
+def test_names_that_look_like_numbers_are_runs_of_their_own(trpo_train: Command):
+    for name in ("1.1", "1.10"):
+        status, output, _ = trpo_train(*TINY, f"name={name}", "outputs=1_0")
+        assert status == 0 and f"Finished: 1_0/{name}/cartpole/" in output
+    about = json.loads(Path("1_0/1.10/cartpole/trpo-single/seed0/run.json").read_text())
+    assert "is finished" in trpo_train(*shlex.split(about["command"])[1:])[1]
+
+
+def test_a_sweep_over_an_environment_of_gymnasium_has_results(trpo_train: Command):
+    words = ("env=gymnasium", "env.id=CartPole-v1", "workers=1", "iterations=1", "policy.input_scale=none")
+    status, output, _ = trpo_train("-m", *words, "sampler.steps_per_iteration=400", "seed=0,1")
+    assert status == 0
+    runs = [f"outputs/train/gymnasium/trpo-single-mlp/seed{seed}" for seed in (0, 1)]
+    assert re.findall(r"^seed=\d  finished  0\.0\d+ +1 +(\S+)$", output, re.MULTILINE) == runs
+    assert re.search(r"^all +2 +0\.0\d+ ± \S+$", output, re.MULTILINE)
+
+
+def test_what_a_sweeper_raises_is_one_sentence_and_the_table_is_printed(
+    trpo_train: Command, monkeypatch: pytest.MonkeyPatch
+):
+    sweep = Hydra.multirun
+
+    def sweep_and_fail(*args: object, **settings: object) -> None:
+        sweep(*args, **settings)  # type: ignore[arg-type]
+        raise ValueError("No trials are completed yet.\nmore")
+
+    monkeypatch.setattr(Hydra, "multirun", sweep_and_fail)
+    status, output, errors = trpo_train("-m", *TINY)
+    assert (status, errors) == (1, "trpo-train: the sweep ended early, by ValueError: No trials are completed yet.\n")
+    assert "\njob  state" in output
+
+
+def test_a_sweep_of_one_job_says_what_is_wrong_without_an_empty_name(trpo_train: Command):
+    assert trpo_train("-m", *TINY, "env.dt=0")[2].startswith("trpo-train: env.dt=0.0 must be > 0\n")
 
 
 def test_a_value_may_refer_to_another(trpo_train: Command):

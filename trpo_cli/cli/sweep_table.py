@@ -4,18 +4,20 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from trpo_cli.runs.files import last_row
+from trpo_cli.reports.curves import LAST
+from trpo_cli.runs.files import last_rows
 
 _LEDGER = "TRPO_SWEEP"  # environment variable: the file that every job of a sweep adds its line to
+SCORE = f"score (last {LAST})"  # the mean over so many iterations
 
 
 @dataclass(frozen=True)
@@ -56,32 +58,45 @@ class Ledger:
 
 
 def final_score(directory: Path) -> float | None:
-    """The score of the last iteration; None if there is none."""
-    row = last_row(directory)
-    return None if row is None else row.get("collect/score")
+    """The mean score of the last iterations that have one, as in ``trpo-report compare``; None if none has."""
+    return _mean_score(last_rows(directory, LAST))
+
+
+def _mean_score(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    scores = [row["collect/score"] for row in rows if row.get("collect/score") is not None]
+    return mean(scores) if scores else None
 
 
 def table(jobs: Sequence[Job]) -> str:
-    """A line for each job, then the mean over seeds with its standard error if a setting has several."""
-    lines = [("job", "state", "score", "iterations", "directory")]
-    scores: dict[str, list[float]] = defaultdict(list)
+    """A line for each job, then the mean over seeds with its standard error if a setting has several.
+
+    Two jobs with one run directory, as those of ``policy.initial_std=0.5,0.50``, are one run.
+    """
+    lines = [("job", "state", SCORE, "iterations", "directory")]
+    scores: dict[str, dict[str | None, float]] = defaultdict(dict)  # of each setting, by directory
     for job in jobs:
-        row = last_row(Path(job.directory)) if job.directory else None
-        score = None if row is None else row.get("collect/score")
+        rows = _last_rows(job)
+        score = _mean_score(rows)
         shown = "-" if score is None else f"{score:.4g}"
-        done = "-" if row is None else str(row["iteration"] + 1)
-        lines.append(
-            (" ".join(job.overrides) or "-", _state(job), shown, done, "-" if row is None else str(job.directory))
-        )
+        done, directory = (str(rows[-1]["iteration"] + 1), str(job.directory)) if rows else ("-", "-")
+        lines.append((" ".join(job.overrides) or "-", _state(job), shown, done, directory))
         if score is not None and job.status == 0:
-            scores[" ".join(word for word in job.overrides if not word.startswith("seed="))].append(score)
+            setting = " ".join(word for word in job.overrides if not word.startswith("seed="))
+            scores[setting][job.directory] = score
     if all(len(several) == 1 for several in scores.values()):
         return _align(lines)
-    means = [("setting", "seeds", "mean final score")]
-    for setting, several in sorted(scores.items(), key=lambda item: -mean(item[1])):
-        error = f" ± {stdev(several) / sqrt(len(several)):.2g}" if len(several) > 1 else ""
-        means.append((setting or "all", str(len(several)), f"{mean(several):.4g}{error}"))
+    means = [("setting", "seeds", f"mean {SCORE}")]
+    for setting, several in sorted(scores.items(), key=lambda item: -mean(item[1].values())):
+        error = f" ± {stdev(several.values()) / sqrt(len(several)):.2g}" if len(several) > 1 else ""
+        means.append((setting or "all", str(len(several)), f"{mean(several.values()):.4g}{error}"))
     return f"{_align(lines)}\n\n{_align(means)}"
+
+
+def _last_rows(job: Job) -> list[dict[str, Any]]:
+    """The job's last rows; none if they cannot be read: one such job must not cost the whole table."""
+    with suppress(OSError, ValueError):
+        return last_rows(Path(job.directory), LAST) if job.directory else []
+    return []
 
 
 def _state(job: Job) -> str:

@@ -4,16 +4,19 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from threading import Thread
 from time import sleep
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
+
+from trpo_cli.cli.words import key_of
 
 # Overrides that the path of a run directory already shows; an experiment sets its own name.
-IN_PATH = {"seed", "env", "optimizer", "sampler", "experiment", "name", "outputs"}
+IN_PATH = {"seed", "env", "optimizer", "sampler", "critic", "experiment", "name", "outputs"}
+LONGEST = 255  # bytes of a folder's name that every file system takes
 
 # The package of each Hydra plugin that the files of conf/ use.
 PACKAGES = {
@@ -38,29 +41,6 @@ def explain_missing_plugin(error: Exception, conf: Path) -> str | None:
     return f"{folder}={option} does not exist; choices: {', '.join(['basic', *choices])}"
 
 
-def swept_keys(words: Sequence[str]) -> set[str]:
-    """Keys of the command-line words that give several values."""
-    parser, keys = OverridesParser.create(), set()
-    for word in words:
-        try:
-            override = parser.parse_override(word)
-        except HydraException:
-            continue  # a flag such as -m, or a word that Hydra will refuse
-        if override.is_sweep_override():
-            keys.add(override.key_or_group)
-    return keys
-
-
-def key_of(override: str) -> str:
-    """The key that ``key=value`` or ``+key=value`` sets."""
-    return override.lstrip("+").partition("=")[0]
-
-
-def quote(value: str) -> str:
-    """A word with any characters as the value of an override: ``"train/workers=2"``."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def job_name(name: str, swept: Sequence[str]) -> str:
     """``name=`` of one job, so that no two jobs share a run directory: ``train/workers=2``.
 
@@ -68,7 +48,15 @@ def job_name(name: str, swept: Sequence[str]) -> str:
     """
     words = ",".join(sorted(word.lstrip("+") for word in swept if key_of(word) not in IN_PATH))
     folder = re.sub(r"[^\w.,=+-]+", "_", re.sub(r"[][{}'\"]", "", words))
-    return f"{name}/{folder}" if folder else name
+    return f"{name}/{_shortened(folder)}" if folder else name
+
+
+def _shortened(folder: str) -> str:
+    """The name of a folder, its end replaced by a hash of the whole if it is too long for a file system."""
+    if len(folder.encode()) <= LONGEST:
+        return folder
+    end = f"-{sha256(folder.encode()).hexdigest()[:8]}"
+    return folder.encode()[: LONGEST - len(end)].decode(errors="ignore") + end
 
 
 def granted_cores(launcher: Mapping[str, Any], cores: int) -> int:

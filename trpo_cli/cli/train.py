@@ -29,12 +29,10 @@ from trpo_cli.cli.sweeps import (  # noqa: E402
     explain_missing_plugin,
     granted_cores,
     job_name,
-    key_of,
-    quote,
-    swept_keys,
 )
+from trpo_cli.cli.words import as_typed, key_of, quote, swept_keys  # noqa: E402
 from trpo_cli.config.schema import conf_dir, register_schema  # noqa: E402
-from trpo_cli.errors import ConfigError  # noqa: E402
+from trpo_cli.errors import ConfigError, RunError  # noqa: E402
 
 
 def _run_job(cfg: DictConfig) -> None:
@@ -81,7 +79,7 @@ def _run_hydra(job: Callable[[DictConfig], None]) -> None:
     command, swept = os.getpid(), swept_keys(sys.argv[1:])
 
     def single_or_sweep(cfg: DictConfig) -> float | None:
-        """Returns the final score, for Optuna's sweeper."""
+        """Returns `final_score`, for Optuna's sweeper."""
         nonlocal composed
         composed = True
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -109,20 +107,29 @@ def _run_hydra(job: Callable[[DictConfig], None]) -> None:
         except Exception as error:
             # If jobs have failed, the sweeper fails too, and the jobs have already said why.
             if not failures:
-                _raise_explained(error, composed)
+                failures.append(_explained(error, composed, sweeps))
         if ledger is not None and (jobs := ledger.jobs()):
             print(f"\n{table(jobs)}", flush=True)
     if failures:
         raise failures[0]
 
 
-def _raise_explained(error: Exception, composed: bool) -> NoReturn:
-    """Raise what Hydra refused as one sentence, and anything else as it is."""
-    if composed or (isinstance(error, OSError) and not isinstance(error, MissingConfigException)):
-        raise error  # from the job, or from the disk, which refused a sweep's folder
-    sentence = explain_missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
-    _refuse_in_group(sentence)
-    raise ConfigError(sentence) from error
+def _explained(error: Exception, composed: bool, sweeps: bool) -> Exception:
+    """What Hydra or a sweeper refused, as an error of one sentence; anything else as it is."""
+    explained: Exception
+    if isinstance(error, OSError) and not isinstance(error, MissingConfigException):
+        return error  # of the disk, which refused a sweep's folder
+    if composed and not sweeps:
+        return error  # from the job
+    if composed:  # jobs say themselves what is wrong with them
+        said = (str(error).splitlines() or [""])[0]
+        explained = RunError(f"the sweep ended early, by {type(error).__name__}: {said}")
+    else:
+        sentence = explain_missing_plugin(error, conf_dir()) or explain(error, conf_dir(), sys.argv[1:])
+        _refuse_in_group(sentence)
+        explained = ConfigError(sentence)
+    explained.__cause__ = error
+    return explained
 
 
 def _refuse_in_group(sentence: str) -> None:
@@ -145,11 +152,11 @@ def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: se
     except Exception as error:
         status, sentence = verdict(error) or (1, f"{type(error).__name__}: {error}")
         Job(overrides, str(directory) if directory else None, status).add()
-        say("trpo-train", f"{' '.join(overrides)}: {sentence}")
+        say("trpo-train", ": ".join([" ".join(overrides), sentence] if overrides else [sentence]))
         if isinstance(error, BrokenPipeError):
             raise SystemExit(status) from error  # the other jobs cannot print anything either
         raise JobError(status) from error
-    Job(overrides, str(directory), 0).add()
+    Job(overrides, str(directory) if directory else None, 0).add()
     return final_score(directory) if directory else None
 
 
@@ -183,6 +190,7 @@ def train() -> None:
             print(page(conf_dir()))
             return
         _require_known_flags()
+        sys.argv[1:] = [as_typed(word) for word in sys.argv[1:]]
         _run_hydra(_run_job)
 
 

@@ -12,11 +12,16 @@ DONE = "done.json"
 
 def last_row(directory: Path) -> dict[str, Any] | None:
     """Return the last complete row of a run, finished or not; None if there is none."""
+    rows = last_rows(directory, 1)
+    return rows[0] if rows else None
+
+
+def last_rows(directory: Path, n: int) -> list[dict[str, Any]]:
+    """Return the last ``n`` complete rows of a run, finished or not; fewer if there are not so many."""
     if not (directory / PROGRESS).exists():
-        return None
+        return []
     lines = (directory / PROGRESS).read_bytes().splitlines(keepends=True)
-    rows = [line for line in lines[-2:] if line.endswith(b"\n")]
-    return json.loads(rows[-1]) if rows else None
+    return [json.loads(line) for line in lines[-n - 1 :] if line.endswith(b"\n")][-n:]
 
 
 def flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""The words of the command line, ``key=value``: their keys, and their values as they were typed."""
+
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import HydraException
+
+FOLDERS = ("name", "outputs")  # keys whose values are names of folders, even if they look like numbers
+_PIECE = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,()'"]+"""  # of a list: quoted, or between commas
+
+
+def swept_keys(words: Sequence[str]) -> set[str]:
+    """Keys of the command-line words that give several values."""
+    parser, keys = OverridesParser.create(), set()
+    for word in words:
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            continue  # a flag such as -m, or a word that Hydra will refuse
+        if override.is_sweep_override():
+            keys.add(override.key_or_group)
+    return keys
+
+
+def key_of(override: str) -> str:
+    """The key that ``key=value`` or ``+key=value`` sets."""
+    return override.lstrip("+").partition("=")[0]
+
+
+def quote(value: str) -> str:
+    """A word with any characters as the value of an override: ``"train/workers=2"``."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def as_typed(word: str) -> str:
+    """The word, with quotes around the name of a folder that Hydra would read as a number or a truth value.
+
+    Without them ``name=1.10`` would be the folder 1.1, and the run there another one. The same for each of several
+    values: ``name=1.1,1.10``.
+    """
+    key, _, text = word.partition("=")
+    if key.lstrip("+") not in FOLDERS:
+        return word
+    if isinstance(_value(text), ChoiceSweep):
+        choices = re.sub(r"^choice\((.*)\)$", r"\1", text)  # inside a function Hydra takes quotes away
+        return f"{key}={re.sub(_PIECE, lambda piece: _quoted_if_rewritten(piece[0]), choices)}"
+    return f"{key}={_quoted_if_rewritten(text)}"
+
+
+def _quoted_if_rewritten(text: str) -> str:
+    return quote(text.strip()) if isinstance(_value(text), bool | int | float) else text
+
+
+def _value(text: str) -> object:
+    """What Hydra reads; None if it cannot read it."""
+    try:
+        return OverridesParser.create().parse_override(f"key={text}").value()
+    except HydraException:
+        return None
