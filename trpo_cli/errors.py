@@ -21,6 +21,10 @@ class RunError(RuntimeError):
     """A run that cannot go on (disk, dead worker, simulator); the command prints the sentence and exits with 1."""
 
 
+class StuckError(RunError):
+    """A run that takes no step any more: it is saved, and the same command would end in the same way."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Signal n ends the command at once; n is the argument, and 128 + n the exit status.
 

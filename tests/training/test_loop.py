@@ -1,6 +1,7 @@
 """Laws of the loop: rows and checkpoints in order, a resumed run equals an uninterrupted one, and a toy is learnt."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,42 @@ def test_a_finished_run_does_nothing_more():
     state, _ = run(algorithm(SAMPLERS["single"]), iterations=2)
     again, memory = run(algorithm(SAMPLERS["single"]), state, iterations=2)
     assert again is state and memory.order == []
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """An algorithm whose iterations take a step if their reason is "accepted"."""
+
+    reasons: Sequence[str]
+
+    def initial(self) -> TrainingState:
+        return TrainingState(torch.zeros(1), InputMap())
+
+    def iterate(self, state: TrainingState, group: Group) -> tuple[TrainingState, Row]:
+        reason = self.reasons[state.iteration]
+        return state, {"collect/sim_steps": 1, "update/accepted": reason == "accepted", "update/reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("reasons", "done"),
+    [
+        ("no_improvement kl kl kl kl", 4),  # three in a row
+        ("kl kl accepted kl kl", 5),  # now and then is fine
+        ("kl kl no_improvement kl kl", 5),  # not the same reason
+        (5 * "zero_gradient ", 5),  # waits for a first reward
+        (5 * "accepted ", 5),
+    ],
+)
+def test_refusals_in_a_row_for_one_reason_end_the_run(reasons: str, done: int):
+    subject, schedule = Scripted(reasons.split()), Schedule(5, 1, max_refused=3)
+    memory = Memory()
+    state = train(subject, subject.initial(), schedule, Group(), memory, lambda: False)
+    assert (state.iteration, len(memory.rows)) == (done, done) and memory.checkpoints[-1] is state
+    assert schedule.is_stuck(state.refused) is (done < 5)
+    for checkpoint in memory.checkpoints:  # a run that was interrupted counts on
+        again = TrainingState.from_dict(checkpoint.to_dict())
+        assert train(subject, again, schedule, Group(), None, lambda: False).iteration == done
+    assert train(subject, state, Schedule(5, 1), Group(), None, lambda: False).iteration == 5
 
 
 def test_a_worker_that_records_nothing_computes_the_same():

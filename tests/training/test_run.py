@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,9 +16,18 @@ from typing import Any
 import pytest
 import torch
 from compose import executed, planned
+from torch import Tensor
 
+from trpo_cli.cli.exits import noting_what_is_saved
+from trpo_cli.errors import StuckError
+from trpo_cli.optimizers.base import Updated, refusal
+from trpo_cli.optimizers.surrogate import surrogate_at
+from trpo_cli.parallel.group import Group
 from trpo_cli.parallel.processes import run
+from trpo_cli.policies.base import Policy
 from trpo_cli.runs.tensorboard import TensorBoardMirror
+from trpo_cli.samplers.batch import Batch
+from trpo_cli.samplers.randomness import Draw
 from trpo_cli.training.run import Plan, execute
 
 COLLECT = ("episode_return", "score", "episode_length", "n_episodes", "sim_steps")
@@ -144,6 +154,29 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_end_is_finished_by_the
     executed(plan)
     last = read(plan.directory / "progress.jsonl")[-1]["collect/score"]
     assert json.loads((plan.directory / "done.json").read_text())["score"] == last
+
+
+@dataclass(frozen=True)
+class NeverSteps:
+    """An optimizer that finds no step in any batch."""
+
+    needs_whole_paths = ""
+
+    def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
+        return refusal(surrogate_at(policy, theta, batch, group), "non_finite_gradient")
+
+
+def test_a_run_that_takes_no_step_any_more_ends_and_says_so(tmp_path: Path):
+    words = (*SMALL, "iterations=9", f"outputs={tmp_path}")
+    plan = replace(planned(*words, "max_refused=3"), optimizer=NeverSteps())
+    sentence = r"^after 3 iterations, of which the last 3 took no step \(non_finite_gradient\), this run can"
+    for _ in range(2):  # the same command ends in the same way
+        with pytest.raises(StuckError, match=sentence), noting_what_is_saved(plan.directory):
+            execute(plan, Group(), lambda: 0)
+        assert len(rows(plan.directory / "progress.jsonl")) == 3
+    assert not (plan.directory / "done.json").exists()
+    executed(replace(planned(*words, "max_refused=null"), optimizer=NeverSteps()))
+    assert len(rows(plan.directory / "progress.jsonl")) == 9
 
 
 def test_the_command_killed_with_its_workers_comes_to_the_same_rows(tmp_path: Path):

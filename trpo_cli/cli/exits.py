@@ -14,7 +14,7 @@ from typing import NoReturn
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.messages import explain_value
-from trpo_cli.errors import ConfigError, Interrupted, RunError
+from trpo_cli.errors import ConfigError, Interrupted, RunError, StuckError
 
 
 class JobError(RuntimeError):
@@ -77,6 +77,8 @@ def noting_what_is_saved(directory: Path) -> Iterator[None]:
 
     try:
         yield
+    except StuckError:
+        raise  # it says so itself, and the same command does not help
     except (RunError, BrokenPipeError, Interrupted) as error:
         saved = (directory / CHECKPOINT).exists() or (directory / PREVIOUS).exists()
         error.add_note("the last checkpoint is intact, the same command resumes" if saved else "nothing is saved yet")

@@ -74,7 +74,9 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         critic=None if critic is None else critic.build(sim.obs_shape),
         device=require_usable(config["device"]),
         seed=config["seed"],
-        schedule=Schedule(config["iterations"], config["checkpoint_every"], config["total_steps"]),
+        schedule=Schedule(
+            config["iterations"], config["checkpoint_every"], config["total_steps"], config["max_refused"]
+        ),
     )
 
 
@@ -95,6 +97,7 @@ def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str
     search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
     reasons = {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
     reasons["critic."] = f"{search} needs no value function"
+    reasons["max_refused"] = f"{search} refuses no step"
     if config["critic"]:  # critic=none may be said
         reasons["critic"] = reasons["critic."]
     return reasons
@@ -122,6 +125,8 @@ def _step_limit(cfg: DictConfig, sim: Simulator) -> int:
 def _require_root_values(config: Mapping[str, Any]) -> None:
     require(config["seed"] >= 0, "seed", config["seed"], ">= 0")
     require(config["checkpoint_every"] >= 1, "checkpoint_every", config["checkpoint_every"], "at least 1")
+    refused = config["max_refused"]
+    require(refused is None or refused >= 1, "max_refused", refused, "at least 1, or null to go on in any case")
     iterations, total = config["iterations"], config["total_steps"]
     require(total is None or total >= 1, "total_steps", total, "at least 1, or null for no budget")
     if iterations is not None:

@@ -25,6 +25,7 @@ class Root:
     workers: Any = MISSING
     device: str = MISSING
     checkpoint_every: int = MISSING
+    max_refused: int | None = MISSING
     path_scale: float = MISSING
     env: Any = MISSING
     policy: Any = MISSING

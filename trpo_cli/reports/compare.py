@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import Curve, describe, mean_and_error
+from trpo_cli.reports.curves import LAST, Curve, describe, mean_and_error
 from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
 from trpo_cli.reports.read_runs import Run
 from trpo_cli.reports.statistics import (
@@ -24,13 +24,14 @@ from trpo_cli.reports.statistics import (
 from trpo_cli.reports.tables import NONE, markdown, number, write_csv
 
 # Settings of the machine and of the bookkeeping, which do not make two runs different; the scale is in the numbers.
-IGNORED = {"seed", "workers", "device", "path_scale", "iterations", "total_steps", "checkpoint_every", "outputs"}
+IGNORED = {"seed", "workers", "device", "path_scale", "iterations", "total_steps"}
+IGNORED |= {"checkpoint_every", "max_refused", "outputs"}
 
 
 def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     """Draw ``compare.png`` and ``profile.png``, and write ``compare.csv`` into ``out``. Return the tables.
 
-    The tables hold the final values of each group, and for each two groups of a task how likely one beats the other.
+    The tables hold each group's mean over the last iterations, and how likely one group of a task beats another.
 
     key: the column of ``progress.jsonl`` to compare
     against: the horizontal axis, "iterations" or "sim_steps"
@@ -47,7 +48,8 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     headers = ["task", "group", "iteration", "n_seeds", "sim_steps", "mean", "low", "high"]
     write_csv(out / "compare.csv", headers, [line for group in groups for line in _points(group, key)])
     _draw_profiles(groups, key).savefig(out / "profile.png", dpi=120)
-    headers = ["task", "group", "seeds", "iterations", f"final {key}", "error", "interquartile mean", "95% interval"]
+    headers = ["task", "group", "seeds", "iterations", f"{key} (last {LAST})", "error", "interquartile mean"]
+    headers += ["95% interval"]
     table = markdown(headers, [_final_line(group, key) for group in groups])
     compared = [group for group in groups if len(_known_finals(group, key))]
     rivals = [_rival_line(*pair, key) for pair in combinations(compared, 2) if pair[0].task == pair[1].task]
@@ -152,7 +154,7 @@ def _draw_profiles(groups: Sequence[Curve], key: str) -> Figure:
         for group, final in zip(members, finals, strict=False):
             label = f"{group_name(group).replace(' ', chr(10), 1)}\n{count_seeds(len(final))}"
             draw_band(axes, values, *profile_with_interval([final], values), label=label)
-        axes.set(title=task, xlabel=f"final {key}", ylabel="fraction of seeds above it")
+        axes.set(title=task, xlabel=f"{key}, mean of the last {LAST} iterations", ylabel="fraction of seeds above it")
         axes.grid(alpha=0.25)
         put_legend_beside(axes)
     figure.suptitle("Performance profiles with a 95% interval")

@@ -1,4 +1,4 @@
-"""The loop: iterate, log, checkpoint, until the iterations are done or a stop is asked for."""
+"""The loop: iterate, log, checkpoint, until the iterations are done, no step is taken any more, or someone stops it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,6 +8,8 @@ from typing import Protocol
 from trpo_cli.parallel.group import Group
 from trpo_cli.training.algorithms import Algorithm, Row
 from trpo_cli.training.state import TrainingState
+
+PASSING = "zero_gradient"  # a refusal that may pass by itself: so far no action has been better than another
 
 
 class Recorder(Protocol):
@@ -24,11 +26,16 @@ class Schedule:
     iterations: int | None  # at most; None: as many as total_steps allows
     checkpoint_every: int
     total_steps: int | None = None  # environment steps; the iteration that reaches them is the last
+    max_refused: int | None = None  # iterations in a row without a step that end the run; None: any number
 
     def is_done(self, iterations: int, steps: int) -> bool:
         """True if a run with so many iterations and environment steps has come to its end; there is at least one."""
         limits = ((iterations, self.iterations), (steps, self.total_steps))
         return iterations > 0 and any(limit is not None and done >= limit for done, limit in limits)
+
+    def is_stuck(self, refused: int) -> bool:
+        """True if so many refusals in a row show that no step will be taken any more."""
+        return self.max_refused is not None and refused >= self.max_refused
 
 
 def train(
@@ -39,17 +46,24 @@ def train(
     recorder: Recorder | None,
     stop: Callable[[], bool],
 ) -> TrainingState:
-    """Iterate from ``state`` until the schedule is done or any worker's ``stop()`` is true; returns the last state.
+    """Iterate from ``state`` until the schedule is done or stuck, or any worker's ``stop()`` is true; the last state.
 
     recorder: the leader's; None in the other workers. The last state is saved unless an error ends the loop.
     """
     saved = state.iteration
-    while not schedule.is_done(state.iteration, state.sim_steps_total) and not group.maximum(stop()):
+
+    def ends() -> bool:
+        return schedule.is_done(state.iteration, state.sim_steps_total) or schedule.is_stuck(state.refused)
+
+    while not ends() and not group.maximum(stop()):
         start = perf_counter()
         after, stats = algorithm.iterate(state, group)
         steps, seconds = int(stats["collect/sim_steps"]), perf_counter() - start
+        refused, refusal = _refusals(state, stats)
         state = replace(
             after,
+            refused=refused,
+            refusal=refusal,
             iteration=state.iteration + 1,
             sim_steps_total=state.sim_steps_total + steps,
             time_s=state.time_s + seconds,
@@ -65,3 +79,11 @@ def train(
     if recorder is not None and saved < state.iteration:
         recorder.save(state)
     return state
+
+
+def _refusals(before: TrainingState, stats: Row) -> tuple[int, str]:
+    """How many iterations in a row took no step for the same reason, and the reason; 0 if the last one took a step."""
+    reason = "" if stats.get("update/accepted", True) else str(stats.get("update/reason", ""))
+    if reason in ("", PASSING):
+        return 0, ""
+    return before.refused + 1 if reason == before.refusal else 1, reason

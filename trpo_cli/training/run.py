@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from trpo_cli.critics.base import Critic
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, StuckError
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
@@ -139,6 +139,11 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         recorder = _Recorder(log, display)
         state = _train(plan, state, group, recorder, asked)
     if not plan.schedule.is_done(state.iteration, state.sim_steps_total):
+        if plan.schedule.is_stuck(state.refused):
+            raise StuckError(
+                f"after {state.iteration} iterations, of which the last {state.refused} took no step "
+                f"({state.refusal}), this run can learn nothing more; it is saved, and max_refused=null goes on"
+            )
         of = "" if limits.iterations is None else f" of {limits.iterations}"
         print(f"Stopped after {state.iteration}{of} iterations; the same command resumes.")
         return _status(state, plan, asked)

@@ -30,6 +30,8 @@ class TrainingState:
     critic: CriticState | None = None  # of the value function
     inputs: InputMoments | None = None  # what a running input map is made of
     streams: Streams | None = None  # where the episodes stand that run on into the next iteration
+    refused: int = 0  # iterations in a row, up to now, whose step was refused for the reason `refusal`
+    refusal: str = ""
 
     def to(self, device: str | torch.device) -> Self:
         """The state with the parameters that updates change on ``device``."""
@@ -52,6 +54,8 @@ class TrainingState:
         for name in ("critic", "inputs", "streams"):
             if (part := getattr(self, name)) is not None:
                 saved[name] = part.to_dict()
+        if self.refused:
+            saved |= {"refused": self.refused, "refusal": self.refusal}
         if self.search is not None:
             saved["search"] = {key: torch.as_tensor(np.asarray(value)) for key, value in self.search.items()}
         return saved
@@ -71,4 +75,6 @@ class TrainingState:
             iteration=saved["iteration"],
             sim_steps_total=saved["sim_steps_total"],
             time_s=saved["time_s"],
+            refused=saved.get("refused", 0),
+            refusal=saved.get("refusal", ""),
         )
