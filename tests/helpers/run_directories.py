@@ -25,9 +25,13 @@ def write_run(
     finished: bool = True,
     name: str = "fig4",
     iterations: int | None = None,
+    options: dict[str, str] | None = None,
     **optimizer: Any,
 ) -> Path:
-    """Write one run directory below ``root / "outputs"`` and return it. optimizer: its settings."""
+    """Write one run directory below ``root / "outputs"`` and return it.
+
+    options: as in ``run.json``; an older version's has none. optimizer: its settings
+    """
     directory = root / "outputs" / name / env / method / f"seed{seed}"
     (directory / ".hydra").mkdir(parents=True)
     config = {
@@ -48,7 +52,8 @@ def write_run(
     (directory / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
     info = {"n_parameters": 3356, "obs_dim": 11, "state_dim": 12, "action_dim": 3}
     machine = {"workers": seed + 1, "processor": "Some CPU", "cores": 2}
-    (directory / "run.json").write_text(json.dumps({"format": 2, **info, **machine, "identity": identity}))
+    about = {"format": 2, **info, **machine, **({"options": options} if options else {}), "identity": identity}
+    (directory / "run.json").write_text(json.dumps(about))
     rows = [
         {
             "iteration": i,

@@ -1,6 +1,7 @@
 """Any runs side by side."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_compare_names_each_group_by_the_keys_that_differ(
     assert last["cem"][0] == "1"
     assert (tmp_path / "compare.png").exists() and (tmp_path / "profile.png").exists()
     finals, rivals = capsys.readouterr().out.split("\n\n")
+    assert "| collect/score (last 5) | error |" in finals.splitlines()[0]
     assert re.search(r"single_path kl_slack=2 +\| 2 +\| 2 +\| 1.5 +\| 0 +\| 1.5 +\| 1.5 to 1.5 +\|", finals)
     assert re.search(r"cem +\| 1 +\| 3 +\| 2 +\| – +\| 2 +\| one seed +\|", finals)
     assert re.search(r"single_path kl_slack=2 +\| single_path kl_slack=1 +\| 1.00 +\| 0.38 to 1.00 +\|", rivals)
@@ -36,6 +38,15 @@ def test_compare_tells_experiments_apart_by_name_where_nothing_else_does(make_ru
     root = make_run(name="after").parents[4]
     names = {compare.group_name(group) for group in compare.group_runs(find_runs([root]))}
     assert names == {"single_path name=before", "single_path name=after"}
+
+
+def test_a_backup_is_no_second_seed(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = make_run()
+    shutil.copytree(run, run.with_name("backup"))
+    assert main(["compare", str(run.parents[4]), "--out", str(tmp_path)]) == 0
+    table, left_out = capsys.readouterr().out.split("\n\n")
+    assert re.search(r"single_path +\| 1 +\| 3 +\|", table)
+    assert left_out == f"{run.with_name('backup')} is a copy of {run} and does not count.\n"
 
 
 def test_seeds_without_a_value_at_their_end_are_left_out(

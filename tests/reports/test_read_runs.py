@@ -1,5 +1,7 @@
 """How a run is read from its directory, and what is said if it cannot be."""
 
+import json
+import shutil
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -11,7 +13,7 @@ from run_directories import MakeRun, only, write_run
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports.curves import Curve
-from trpo_cli.reports.read_runs import find_runs, read_run
+from trpo_cli.reports.read_runs import find_runs, read_run, without_copies
 
 
 def test_a_run_is_read_with_its_task_method_seed_and_rows(make_run: MakeRun):
@@ -21,6 +23,57 @@ def test_a_run_is_read_with_its_task_method_seed_and_rows(make_run: MakeRun):
     assert run.finished
     np.testing.assert_array_equal(run.column("collect/score"), [0.5, 0.75])
     assert np.isnan(run.column("no such column")).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "env", "task"),
+    [
+        ("hopper", {}, "hopper"),
+        ("atari/pong", {"game": "pong"}, "pong"),
+        ("gymnasium", {"id": "CartPole-v1"}, "CartPole-v1"),
+        ("atari", {"game": "ms_pacman"}, "ms_pacman"),
+        ("reacher_v5", {"id": "Reacher-v5"}, "reacher_v5"),
+    ],
+)
+def test_task_method_and_seed_do_not_depend_on_the_names_of_folders(
+    make_run: MakeRun, tmp_path: Path, option: str, env: dict[str, str], task: str
+):
+    options = {"env": option, "optimizer": "max_kl", "sampler": "vine", "critic": "mlp"}
+    path = make_run(seed=3, options=options) / ".hydra/config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"env": env}))
+    run = only(find_runs([path.parents[1].rename(tmp_path / "best")]))
+    assert (run.task, run.method, run.seed) == (task, "max_kl_vine_mlp", 3)
+
+
+def test_a_run_that_was_extended_and_stopped_is_not_finished(make_run: MakeRun):
+    directory = make_run(scores=[1.0, 2.0, 3.0])
+    for iterations, finished in ((3, True), (2, False)):
+        (directory / "done.json").write_text(json.dumps({"iterations": iterations}))
+        assert only(find_runs([directory])).finished is finished
+
+
+def test_copies_are_named_and_count_once(make_run: MakeRun):
+    options = {"env": "cartpole", "optimizer": "trpo", "sampler": "single"}
+    run, other_name, other_seed, again = (
+        make_run(seed=seed, name=name, scores=scores, options=options)
+        for seed, name, scores in ((0, "a", [1.0, 2.0, 3.0]), (0, "b", [1.0]), (1, "a", [1.0]), (0, "c", [1.0]))
+    )
+    copy, backup = run.with_name("seed7"), run.parents[4] / "backup"
+    shutil.copytree(run, copy)
+    shutil.copytree(run, backup)
+    rows = (backup / "progress.jsonl").read_text().splitlines(keepends=True)
+    (backup / "progress.jsonl").write_text("".join(rows[:2]))  # of an earlier day
+    again.joinpath(".hydra/config.yaml").write_text(run.joinpath(".hydra/config.yaml").read_text())
+    again.joinpath("progress.jsonl").write_text(rows[0].replace("60.0", "61.0"))  # the same command, run once more
+    found, left_out = without_copies(find_runs([run.parents[4]]))
+    assert {one.directory for one in found} == {run, other_name, other_seed}
+    assert sorted(left_out) == sorted(
+        [
+            f"{copy} is a copy of {run} and does not count.",
+            f"{backup} is a copy of {run} and does not count.",
+            f"{again} has the name, the settings and the seed of {run} and does not count.",
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from trpo_cli.errors import ConfigError
 from trpo_cli.reports import compare, figure4, figure5, gymnasium, table1, table2, table3, theory
 from trpo_cli.reports.drawing import X_AXES
 from trpo_cli.reports.paper import TASKS
-from trpo_cli.reports.read_runs import find_runs
+from trpo_cli.reports.read_runs import find_runs, without_copies
 
 # These reports take the runs and no other option.
 PLAIN = {"figure5": figure5.report, "table1": table1.report, "table2": table2.report, "table3": table3.report}
@@ -45,12 +45,14 @@ def _report(chosen: argparse.Namespace) -> str:
         return theory.report(chosen.out, chosen.seed)
     if chosen.report == "gymnasium":
         return gymnasium.report(chosen.runs, chosen.out)
-    runs = find_runs(chosen.runs)
+    runs, left_out = without_copies(find_runs(chosen.runs))
     if chosen.report == "figure4":
-        return figure4.report(runs, chosen.out, chosen.against or list(X_AXES), chosen.task or list(TASKS))
-    if chosen.report == "compare":
-        return compare.report(runs, chosen.out, chosen.key, chosen.against)
-    return PLAIN[chosen.report](runs, chosen.out)
+        text = figure4.report(runs, chosen.out, chosen.against or list(X_AXES), chosen.task or list(TASKS))
+    elif chosen.report == "compare":
+        text = compare.report(runs, chosen.out, chosen.key, chosen.against)
+    else:
+        text = PLAIN[chosen.report](runs, chosen.out)
+    return "\n\n".join([text, *(["\n".join(left_out)] if left_out else [])])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Reads runs from the files of their directories, ``…/<env>/<optimizer>-<sampler>/seed<seed>/``."""
+"""Reads runs from the files of their directories, wherever these lie and however they are named."""
 
 import json
 import re
@@ -18,6 +18,7 @@ from trpo_cli.errors import ConfigError
 
 PROGRESS, DESCRIPTION, DONE = "progress.jsonl", "run.json", "done.json"  # files of a run directory
 SEARCHES = ("cem", "cma")  # they use no sampler
+OPEN = {"gymnasium": "id", "atari": "game"}  # options of env= for any task, and the key that names it
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Run:
 
     @property
     def seed(self) -> int:
-        return int(self.config["seed"])
+        return int(self.info["identity"]["seed"])
 
     @property
     def name(self) -> str:
@@ -126,7 +127,7 @@ def read_run(directory: Path) -> Run | None:
     if not rows:
         return None
     info = _read_description(directory / DESCRIPTION)
-    options = info.get("options") or _options_of(directory)
+    options = info.get("options") or _options_in_path(directory)
     config_path = directory / ".hydra" / "config.yaml"
     try:
         config = OmegaConf.to_container(OmegaConf.load(config_path), resolve=True)
@@ -136,30 +137,53 @@ def read_run(directory: Path) -> Run | None:
         raise ConfigError(f"{config_path} is not the configuration of a run: it lacks seed or iterations")
     return Run(
         directory=directory,
-        task=_task_of(directory, config),
+        task=_task(options["env"], config.get("env")),
         optimizer=options["optimizer"],
         sampler=options["sampler"],
         critic=options.get("critic", "none"),
         config={str(key): value for key, value in config.items()},
         info=info,
         rows=rows,
-        finished=(directory / DONE).exists(),
+        finished=_is_finished(directory / DONE, len(rows)),
     )
 
 
-def _task_of(directory: Path, config: dict[Any, Any]) -> str:
-    """The option of ``env=``; for ``env=gymnasium`` the name of the environment."""
-    name, env = directory.parent.parent.name, config.get("env")
-    return str(env["id"]) if name == "gymnasium" and isinstance(env, dict) and "id" in env else name
+def without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Return the runs, each seed of an experiment once, and a sentence about each run that was left out.
+
+    Of several runs with the same name, settings and seed the longest one counts; of several of these, one in a folder
+    that is named after its seed.
+    """
+    kept: dict[tuple[object, ...], Run] = {}
+    sentences = {}
+    for run in sorted(runs, key=lambda run: (-len(run.rows), run.directory.name != f"seed{run.seed}")):
+        same = (run.task, run.method, run.name, repr(sorted(run.settings.items())), run.seed)
+        if (first := kept.setdefault(same, run)) is not run:
+            copied = list(run.rows) == list(first.rows[: len(run.rows)])
+            what = "is a copy of" if copied else "has the name, the settings and the seed of"
+            sentences[run.directory] = f"{run.directory} {what} {first.directory} and does not count."
+    return [run for run in runs if run.directory not in sentences], [sentences[path] for path in sorted(sentences)]
 
 
-def _options_of(directory: Path) -> dict[str, str]:
-    """Return the optimizer, the sampler and the critic that the name of a run directory says."""
+def _is_finished(done: Path, n_rows: int) -> bool:
+    """True if ``done.json`` is about all rows: a run that was extended and then stopped is not finished."""
+    return done.exists() and read_json(done).get("iterations", n_rows) == n_rows
+
+
+def _task(option: str, env: Any) -> str:
+    """The last part of the option of ``env=``; if any task can be set there, the name of the one that is."""
+    key = OPEN.get(option)
+    return str(env[key]) if key and isinstance(env, dict) and key in env else option.rpartition("/")[2]
+
+
+def _options_in_path(directory: Path) -> dict[str, str]:
+    """Return the options that the name of a run directory says, if ``run.json`` of an older version does not."""
     layout = re.fullmatch(r"([^-]+)-([^-]+)(?:-([^-]+))?", directory.parent.name)
     if layout is None:
         form = "<env>/<optimizer>-<sampler>[-<critic>]/seed<seed>"
         raise ConfigError(f"{directory} is not named {form}, as a run directory is")
-    return {"optimizer": layout[1], "sampler": layout[2], "critic": layout[3] or "none"}
+    options = {"optimizer": layout[1], "sampler": layout[2], "critic": layout[3] or "none"}
+    return {"env": directory.parent.parent.name, **options}
 
 
 def flat(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
