@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports.curves import (
+    LAST,
     SCORE,
     STEPS,
     Curve,
@@ -33,8 +34,8 @@ TITLES = {
 OTHER_COLOURS = ("tab:olive", "black", "tab:gray")
 VARIANT_STYLES = ("-.", ":", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 HOPPERS_CURVE = "the published natural gradient curve is the hopper's, point for point"
-HEADERS = ["task", "method", "seeds", "iterations", "start", "final", "mean difference", "worst shortfall"]
-HEADERS += ["sim. steps/iteration"]
+HEADERS = ["task", "method", "seeds", "iterations", "start", f"final (last {LAST})", "mean difference"]
+HEADERS += ["worst shortfall", "sim. steps/iteration"]
 
 
 @dataclass(frozen=True)
