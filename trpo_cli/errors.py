@@ -40,5 +40,8 @@ class SaysUnused(Protocol):
     """
 
     def unused(self) -> Mapping[str, str]:
-        """The fields without effect, each with the reason, such as "sampler.trunk_steps=100 is set"."""
+        """The fields without effect, each with the reason, such as "sampler.trunk_steps=100 is set".
+
+        After ", or " may stand what to do so that it has an effect: "…, or add sampler.trunk_steps=null".
+        """
         ...

@@ -6,7 +6,9 @@ import pytest
 from compose import CONF, composed, options
 from hydra.errors import ConfigCompositionException
 
-from trpo_cli.cli.messages import explain
+from trpo_cli.cli.messages import NO_KEY, explain
+
+CLOSE = "close its brackets and quotes, and put quotes around special characters in it"
 
 
 def said(*words: str, conf: Path = CONF) -> str:
@@ -32,6 +34,11 @@ def test_an_option_that_does_not_exist_is_answered_with_those_that_do(group: str
         ("sampler=vines", "sampler=vine"),
         ("experiment=fig4/hoper", "experiment=fig4/hopper"),
         ("scale=laptops", "scale=laptop"),
+        ("env=CartPole-v1", "env=gymnasium env.id=CartPole-v1"),
+        ("env=Hopper-v5", "env=hopper_v5"),
+        ("env=HalfCheetah-v5", "env=half_cheetah_v5"),
+        ("env=Hopper-v4", "env=gymnasium env.id=Hopper-v4"),
+        ("env=ALE/Pong-v5", "env=gymnasium env.id=ale_py:ALE/Pong-v5"),
     ],
 )
 def test_the_nearest_option_is_proposed(word: str, near: str):
@@ -65,6 +72,15 @@ def test_the_nearest_option_is_proposed(word: str, near: str):
             "optimizer.cg_iterations does not exist with the chosen options; "
             "it belongs to optimizer=empirical_fim, optimizer=natural_gradient, optimizer=trpo",
         ),
+        (["max_kl=1"], "max_kl does not exist; did you mean optimizer.kl_limit?"),
+        (["sampler=vine", "n_envs=1"], "n_envs does not exist; did you mean workers?"),
+        (["lr=1"], f"lr does not exist; {NO_KEY['lr']}"),
+        (["eval_freq=1"], "eval_freq does not exist; trpo-eval run=… scores what a run has learnt"),
+        (["env=hopper_v5", "lam=1"], "lam does not exist; did you mean critic.gae_lambda?"),
+        (["lam=1"], "lam does not exist; it is critic.gae_lambda here, which belongs to critic=conv, critic=mlp"),
+        (["env=hopper_v5", "critic.gae_lamda=1"], "critic.gae_lamda does not exist; did you mean critic.gae_lambda?"),
+        (["experiment=fig4/hopper", "env.frame_skp=1"], "env.frame_skp does not exist; did you mean env.frame_skip?"),
+        (["env=gymnasium", "env.kwargs.g=3"], "env.kwargs.g is not among the arguments yet; write +env.kwargs.g=3"),
         (
             ["optimizer={a:1}"],
             "optimizer is a group: choose one of its options, optimizer=…, or set one of the keys, optimizer.…=…",
@@ -94,7 +110,19 @@ def test_an_unknown_key_is_answered_with_the_nearest_or_the_option_it_belongs_to
         ("~sampler", "sampler has no value; set sampler=…"),
         ("seed", "seed is not an override; write key=value, for example env=hopper or seed=1"),
         ("seed:1", "seed:1 is not an override; write key=value, for example env=hopper or seed=1"),
-        ("seed='", "seed=' is not an override; write key=value, for example env=hopper or seed=1"),
+        ("name=Über", "name=Über has characters that need quotes; write 'name=\"Über\"'"),
+        ("name=a!b", "name=a!b has characters that need quotes; write 'name=\"a!b\"'"),
+        ("name=lr=1", "name=lr=1 has characters that need quotes; write 'name=\"lr=1\"'"),
+        ("name=bob's", """name=bob's has characters that need quotes; write 'name="bob'"'"'s"'"""),
+        ("outputs=~/x", "outputs=~/x: your shell did not replace ~ by your home directory; write outputs=$HOME/x"),
+        ("policy.hidden_sizes=(8,8)", "policy.hidden_sizes=(8,8) is not a list; write policy.hidden_sizes=[8,8]"),
+        *(
+            (
+                word,
+                f"{word} cannot be read; close its brackets and quotes, and put quotes around special characters in it",
+            )
+            for word in ("seed='", "seed=[1", "env.kwargs={name: Über}")
+        ),
         ("=1", "=1 is not an override; write key=value, for example env=hopper or seed=1"),
     ],
 )
@@ -124,6 +152,10 @@ def test_a_fault_in_a_file_is_said_with_the_file(text: str, sentence: str, tmp_p
         copy.write_bytes(path.read_bytes())
     (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
     assert said("experiment=mine", conf=tmp_path).startswith(sentence.format(conf=tmp_path))
+
+
+def test_no_option_is_proposed_that_is_not_similar():
+    assert said("optimizer=ppo") == f"optimizer=ppo does not exist; choices: {', '.join(options('optimizer'))}"
 
 
 def test_what_is_not_foreseen_is_still_one_line():

@@ -68,6 +68,10 @@ REFUSED = {
     "+optimizer.foo=3": "optimizer.foo does not exist; known here: optimizer.kl_limit",
     "seed": "seed is not an override; write key=value",
     "--foo": "unrecognized arguments: --foo; write flags first, then key=value",
+    "--env hopper": "--env is not a flag; write env=hopper",
+    "env=hopper --seed 1": "--seed is not a flag; write seed=1",
+    "--total-timesteps=1000": "--total-timesteps is not a flag; write total_steps=1000",
+    "--lr 3": "--lr is not a flag; no method here has a learning rate: optimizer.kl_limit",
     "-x seed=1": "unrecognized arguments: -x; write flags first, then key=value",
     "seed=0,1 -m workers=1": "unrecognized arguments: workers=1; write flags first, then key=value",
     "--config-name foo": "Cannot find primary config 'foo'",
@@ -78,7 +82,7 @@ REFUSED = {
     "-m env=hopper,hoper": "env=hoper does not exist; did you mean env=hopper?",
     # wrong types
     "seed=abc": "seed=abc is not a whole number",
-    "iterations=1e3": "iterations=1000.0 is not a whole number",
+    "iterations=1.5e0": "iterations=1.5 is not a whole number",
     "iterations=null": "iterations=null needs total_steps=…: one of the two has to end the run",
     "optimizer.cg_iterations=10.5": "optimizer.cg_iterations=10.5 is not a whole number",
     "optimizer.kl_limit=small": "optimizer.kl_limit=small is not a number",
@@ -103,7 +107,14 @@ REFUSED = {
     "policy.nonlinearity=sigmoid": "policy.nonlinearity=sigmoid is unknown; choose one of softplus, tanh, relu",
     "env.dt=0": "env.dt=0.0 must be > 0",
     "env=hopper env.model=horse.xml": "env.model=horse.xml must be one of ",
-    "device=gpu": "device=gpu cannot be used here",
+    "device=gpu": "device=gpu does not exist; did you mean device=cuda?",
+    "device=gpu:1": "did you mean device=cuda:1?",
+    "device=tpu": "device=tpu cannot be used here",
+    'outputs="~/runs"': "outputs=~/runs must be a folder, with $HOME instead of ~",
+    'name="~me"': "name=~me must be a folder's name",
+    "policy.input_scale=null": "policy.input_scale=null must be percentile, running, none, or a list",
+    "env=atari env.game=Pong": "env.game=Pong does not exist; did you mean env.game=pong?",
+    "env=hopper_v5 experiment=icml/hopper": "sampler.streams=4 needs sampler.steps_per_iteration=…",
     "name=../elsewhere": "name=../elsewhere must be a folder's name",
     "name=": "name= must be a folder's name",
     "outputs=": "outputs= must be a folder",
@@ -137,6 +148,11 @@ def test_a_sweep_says_which_of_its_jobs_was_refused_and_runs_the_others(trpo_tra
     (done,) = Path.cwd().rglob("done.json")
     config = json.loads((done.parent / "run.json").read_text())["identity"]
     assert config["optimizer"]["kl_limit"] == 0.1
+
+
+def test_a_job_of_a_sweep_over_nothing_is_refused_without_an_empty_name(trpo_train: Command):
+    status, _, errors = trpo_train("-m", "optimizer.kl_limit=-1", *TINY)
+    assert status == 2 and errors.startswith("trpo-train: optimizer.kl_limit=-1.0 must be a finite number > 0\n")
 
 
 @pytest.mark.parametrize("outputs", ["file", "file/inside", "/proc/nowhere"])
@@ -207,6 +223,16 @@ def test_what_a_sweeper_raises_is_one_sentence_and_the_table_is_printed(
 
 def test_a_sweep_of_one_job_says_what_is_wrong_without_an_empty_name(trpo_train: Command):
     assert trpo_train("-m", *TINY, "env.dt=0")[2].startswith("trpo-train: env.dt=0.0 must be > 0\n")
+
+
+def test_a_whole_number_may_have_a_point_or_an_exponent_and_a_name_stays_as_it_is(trpo_train: Command):
+    words = (*TINY, "iterations=1e0", "sampler.n_paths=2e0", "seed=3.0", "name=1e0")
+    assert trpo_train(*words)[0] == 0
+    (done,) = Path.cwd().rglob("done.json")
+    description = json.loads((done.parent / "run.json").read_text())
+    assert done.parent.name == "seed3" and "outputs/1" in done.as_posix()
+    assert repr(description["identity"]["sampler"]["n_paths"]) == "2"
+    assert "is finished (1 iterations" in trpo_train(*TINY, "seed=3", "name=1e0")[1]
 
 
 def test_a_value_may_refer_to_another(trpo_train: Command):

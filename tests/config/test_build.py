@@ -44,6 +44,12 @@ def test_a_component_is_built_with_the_nodes_values():
     assert part == Part(1, 2.0, "a", True, 3, [1, 2]) and isinstance(part.number, float)  # type: ignore[arg-type]
 
 
+def test_a_whole_number_may_be_written_with_an_exponent():
+    given = node(whole=1e4, maybe=2.0, number=3.0)
+    part = build(given, "part")
+    assert (part.whole, part.maybe) == (10_000, 2) and repr(given.whole) == "10000" and repr(given.number) == "3.0"
+
+
 def test_interpolations_are_followed():
     root = OmegaConf.create({"other": {"n": 7}, "part": node(whole="${other.n}")})
     assert build(root.part, "part").whole == 7
@@ -53,6 +59,7 @@ def test_interpolations_are_followed():
     ("changes", "sentence"),
     [
         ({"whole": 10.5}, "part.whole=10.5 is not a whole number"),
+        ({"sizes": [64.0]}, "part.sizes[0]=64.0 is not a whole number; write 64"),
         ({"whole": "many"}, "part.whole=many is not a whole number"),
         ({"whole": True}, "part.whole=true is not a whole number"),
         ({"whole": None}, "part.whole=null is not possible: a value is needed"),

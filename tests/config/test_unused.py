@@ -225,9 +225,19 @@ def test_a_value_without_effect_is_refused(words: str):
 
 def test_the_sentence_says_why_and_what_to_do():
     assert said_and_planned("sampler.steps_per_iteration=50", "sampler.n_paths=4", *BASE)[1] == [
-        "sampler.n_paths would not be used: sampler.steps_per_iteration=50 is set, "
-        "or add sampler.steps_per_iteration=null; leave it out"
+        "sampler.n_paths would not be used: sampler.steps_per_iteration=50 is set; "
+        "leave it out, or add sampler.steps_per_iteration=null"
     ]
+
+
+def test_the_sentence_says_all_that_has_to_be_changed():
+    words = ("env=hopper_v5", "sampler.n_paths=3")
+    assert said_and_planned(*words, *BASE)[1] == [
+        "sampler.n_paths would not be used: sampler.streams=4 run on without an end; "
+        "leave it out, or add sampler.streams=null sampler.steps_per_iteration=null for whole episodes"
+    ]
+    assert said_and_planned(*words, "sampler.streams=null", "sampler.steps_per_iteration=null", *BASE)[0] == 0
+    assert "needs no sampler; leave it out" in said_and_planned(*words, "optimizer=cem", *BASE)[1][0]
 
 
 @pytest.mark.parametrize("words", ["sampler=vine sampler.n_paths=3", "sampler.n_trunks=3", "optimizer.population=3"])

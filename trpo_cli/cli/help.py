@@ -78,7 +78,7 @@ def options(conf: Path, group: str) -> dict[str, str]:
 
 def _purpose(path: Path) -> str:
     comment = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         if "@package" not in line:
@@ -106,7 +106,7 @@ def _keys(conf: Path) -> dict[str, str]:
 
 def _lines(path: Path) -> list[tuple[str, str, str]]:
     """Key, value and comment of the lines that are not indented."""
-    return re.findall(r"^(\w+): (.+?)  # (.*)$", path.read_text(), re.M)
+    return re.findall(r"^(\w+): (.+?)  # (.*)$", path.read_text(encoding="utf-8"), re.M)
 
 
 def _value(value: object) -> str:

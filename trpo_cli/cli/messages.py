@@ -1,22 +1,39 @@
 """One sentence for what Hydra or OmegaConf refuses, with the nearest name that exists."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from trpo_cli.cli.help import GROUPS, options
-from trpo_cli.config.messages import explain_value, unknown_key
+from trpo_cli.cli.sweeps import quote
+from trpo_cli.config.messages import explain_value, nearest_keys, unknown_key
+from trpo_cli.config.other_words import names_here
 from trpo_cli.config.schema import GROUPS as COMPONENTS
+from trpo_cli.config.schema import register_schema
 from trpo_cli.runs.files import flat
 
 HELP = "see trpo-train --help"
+RATE = "no method here has a learning rate: optimizer.kl_limit, optimizer.penalty or optimizer.l2_limit bounds a step"
+# What no key does.
+NO_KEY = {
+    **dict.fromkeys(("learning_rate", "lr", "step_size"), RATE),
+    "resume": "the same command resumes a run",
+    "render": "films are made by trpo-eval run=… video=film.mp4",
+    "video": "films are made by trpo-eval run=… video=film.mp4",
+    "record": "films are made by trpo-eval run=… video=film.mp4",
+    "eval": "trpo-eval run=… scores what a run has learnt",
+    "tensorboard": "every run has a log for TensorBoard: tensorboard --logdir outputs",
+}
 
 
 def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
@@ -64,7 +81,17 @@ def _refused_key(text: str, cause: OmegaConfBaseException) -> str | None:
 
 
 def _no_override(word: str) -> str:
-    return f"{word} is not an override; write key=value, for example env=hopper or seed=1"
+    """For a word that Hydra cannot read."""
+    key, equals, value = word.partition("=")
+    if not equals or not re.fullmatch(r"\+{0,2}\w[\w./@]*", key):
+        return f"{word} is not an override; write key=value, for example env=hopper or seed=1"
+    if value.startswith("~"):
+        return f"{word}: your shell did not replace ~ by your home directory; write {key}=$HOME{value[1:]}"
+    if re.fullmatch(r"\([^()]*\)", value):
+        return f"{word} is not a list; write {key}=[{value[1:-1]}]"
+    if value.startswith(("[", "{", "'", '"')):
+        return f"{word} cannot be read; close its brackets and quotes, and put quotes around special characters in it"
+    return f"{word} has characters that need quotes; write {shlex.quote(f'{key}={quote(value)}')}"
 
 
 def _no_option(words: Sequence[str], conf: Path) -> str:
@@ -95,7 +122,12 @@ def _missing_option(error: MissingConfigException, conf: Path) -> str:
         return str(error).splitlines()[0]
     if not (names := options(conf, group)):
         return f"{group}={option} does not exist; {HELP}"
-    near = get_close_matches(option, names, 1, 0.4)
+    near = get_close_matches(option.lower().replace("-", "_"), names, 1, 0.6)
+    version = re.search(r"-v\d+$", option)
+    if group == "env" and version and not (near and near[0].endswith(version.group().replace("-", "_"))):
+        from trpo_cli.sims.gymnasium_names import with_package
+
+        near = [f"gymnasium env.id={with_package(option) or option}"]
     hint = f"did you mean {group}={near[0]}? " if near else ""
     return f"{group}={option} does not exist; {hint}choices: {', '.join(names)}"
 
@@ -106,32 +138,66 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
         return f"{key}: an option cannot be put elsewhere; write {key.partition('@')[0]}=…"
     if key in GROUPS:
         return f"{key} is a group: choose one of its options, {key}=…, or set one of the keys, {key}.…=…"
-    root = [name for name in _load(conf / "train.yaml") if name not in ("defaults", "hydra")]
-    known = {group: {option: _keys(conf, group, option) for option in options(conf, group)} for group in COMPONENTS}
-    owners = [f"{group}={option}" for group in COMPONENTS for option, keys in known[group].items() if key in keys]
-    if owners:
-        return f"{key} does not exist with the chosen options; it belongs to {', '.join(sorted(owners))}"
-    can_be_set = [*root, *(name for g in COMPONENTS for name in known[g].get(_chosen(g, conf, words), []))]
+    if owners := _owners(key, conf):
+        return f"{key} does not exist with the chosen options; it belongs to {owners}"
+    root, of_components = _can_be_set(conf, words)
     section = key.rpartition(".")[0]
-    if siblings := [name for name in can_be_set if section and name.rpartition(".")[0] == section]:
-        return unknown_key(key, siblings, [name for name in root if name == key.rpartition(".")[2]])
-    names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # the root's keys come first
-    found = get_close_matches(key.rpartition(".")[2], names, 1, 0.6)
-    near = get_close_matches(key, GROUPS, 1, 0.7) or [names[name] for name in found]
-    return f"{key} does not exist; did you mean {near[0]}?" if near else f"{key} does not exist; {HELP}"
+    if section.endswith(".kwargs") and section in of_components:
+        word = next((word for word in words if word.startswith(f"{key}=")), f"{key}=…")
+        return f"{key} is not among the arguments yet; write +{word}"
+    if siblings := [name for name in of_components if section and name.rpartition(".")[0] == section]:
+        return unknown_key(key, siblings, root)
+    if near := get_close_matches(key, GROUPS, 1, 0.7) or nearest_keys(key, [*root, *of_components]):
+        return f"{key} does not exist; did you mean {' or '.join(near)}?"
+    last = key.rpartition(".")[2]
+    for name in [*names_here(key), *(f"{group}.{last}" for group in COMPONENTS)]:
+        if owners := _owners(name, conf):
+            return f"{key} does not exist; it is {name} here, which belongs to {owners}"
+    return f"{key} does not exist; {NO_KEY.get(last) or NO_KEY.get(last.partition('_')[0], HELP)}"
 
 
-def _chosen(group: str, conf: Path, words: Sequence[str]) -> str:
-    """The option of a group: the last one on the command line, or the one of ``train.yaml``."""
-    given = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
-    usual = [str(entry[group]) for entry in _load(conf / "train.yaml")["defaults"] if group in entry]
-    return [*usual, *given][-1]
+def explain_flags(message: str, words: Sequence[str], conf: Path) -> str:
+    """One sentence about what argparse says of the words; a flag that is a key here is told as ``key=value``."""
+    flag = message.partition("unrecognized arguments: ")[2].partition(" ")[0]
+    name, _, value = flag.partition("=")
+    key = name.lstrip("-").replace("-", "_")
+    root, of_components = _can_be_set(conf, [])
+    if name.startswith("--") and (near := [key] if key in GROUPS else nearest_keys(key, [*root, *of_components])):
+        after = [*words, ""][list(words).index(flag) + 1] if flag in words else ""
+        value = value or (after if after and "=" not in after and not after.startswith("-") else "…")
+        return f"{name} is not a flag; write {near[0]}={value}"
+    if key in NO_KEY:
+        return f"{name} is not a flag; {NO_KEY[key]}"
+    return f"{message}; write flags first, then key=value, for example -m seed=0,1; {HELP}"
 
 
+def _owners(key: str, conf: Path) -> str:
+    """The options that have a key, as ``group=option``."""
+    group = key.partition(".")[0]
+    if group not in COMPONENTS:
+        return ""
+    return ", ".join(f"{group}={option}" for option in options(conf, group) if key in _keys(conf, group, option))
+
+
+def _can_be_set(conf: Path, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The keys of the root, and those of the components that the words choose, as far as their options exist."""
+    chosen = [word.partition(",")[0] for word in words if word.lstrip("+").partition("=")[0] in GROUPS]
+    register_schema()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+        try:
+            cfg = compose("train", chosen)
+        except Exception:  # an option of --config-dir, or a fault in a file that another sentence is about
+            cfg = compose("train")
+    root = [str(name) for name in cfg if name not in COMPONENTS]
+    leaves = [f"{group}.{name}" for group in COMPONENTS for name in cfg[group] or {} if name != "_target_"]
+    return root, leaves
+
+
+@cache
 def _keys(conf: Path, group: str, option: str) -> list[str]:
     """The dotted keys of a group's component, as an option and the files that it builds on set them."""
     path = conf / group / f"{option}.yaml"
-    prefix = "" if "@package _global_" in path.read_text() else f"{group}."
+    prefix = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group}."
     names = [prefix + name for name in flat(_with_defaults(path, conf))]
     return [name for name in names if name.startswith(f"{group}.") and not name.endswith("._target_")]
 

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from trpo_cli.cli.exits import JobError, noting_what_is_saved, say, sentences, verdict  # noqa: E402
 from trpo_cli.cli.help import page  # noqa: E402
-from trpo_cli.cli.messages import explain  # noqa: E402
+from trpo_cli.cli.messages import explain, explain_flags  # noqa: E402
 from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
 from trpo_cli.cli.sweeps import (  # noqa: E402
     end_with,
@@ -30,6 +30,7 @@ from trpo_cli.cli.sweeps import (  # noqa: E402
     granted_cores,
     job_name,
 )
+from trpo_cli.cli.whole_numbers import with_whole_numbers  # noqa: E402
 from trpo_cli.cli.words import as_typed, key_of, quote, swept_keys  # noqa: E402
 from trpo_cli.config.schema import conf_dir, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError, RunError  # noqa: E402
@@ -174,9 +175,7 @@ def _require_known_flags() -> None:
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(
-            f"{message}; write flags first, then key=value, for example -m seed=0,1; see trpo-train --help"
-        )
+        raise ConfigError(explain_flags(message, sys.argv[1:], conf_dir()))
 
     parser.error = refuse  # type: ignore[method-assign]
     parser.parse_args()
@@ -190,7 +189,7 @@ def train() -> None:
             print(page(conf_dir()))
             return
         _require_known_flags()
-        sys.argv[1:] = [as_typed(word) for word in sys.argv[1:]]
+        sys.argv[1:] = with_whole_numbers([as_typed(word) for word in sys.argv[1:]])
         _run_hydra(_run_job)
 
 

@@ -4,7 +4,7 @@ from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, IntegerNode, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.messages import explain_value, unknown_key
@@ -17,7 +17,8 @@ Component = TypeVar("Component")
 def build(node: DictConfig, group: str) -> Any:
     """The component that ``node`` describes: its ``_target_`` dataclass with the node's values.
 
-    Unknown keys, wrong types, missing values and values out of range raise ConfigError naming ``group.field``.
+    A whole number may be written as 1e4; it is a whole number in ``node`` too then. Unknown keys, wrong types, missing
+    values and values out of range raise ConfigError naming ``group.field``.
     """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise ConfigError(f"{group} has no _target_: choose one with {group}=…, see trpo-train --help")
@@ -32,6 +33,8 @@ def build(node: DictConfig, group: str) -> Any:
         typed = OmegaConf.structured(cls)
         with read_write(typed):
             for key, value in values.items():
+                if isinstance(typed._get_node(key), IntegerNode) and isinstance(value, float) and value.is_integer():
+                    node[key] = value = int(value)  # 1e4
                 typed[key] = value
         return OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:

@@ -6,16 +6,27 @@ from difflib import get_close_matches
 
 from omegaconf.errors import OmegaConfBaseException
 
+from trpo_cli.config.other_words import names_here
+
+SIMILAR = 0.75  # of two keys, by difflib's ratio; less is a guess
+
 
 def unknown_key(key: str, known: list[str], elsewhere: Sequence[str] = ()) -> str:
-    """One sentence about a key that does not exist, with the nearest key that can be set.
+    """One sentence about a key that does not exist, with the key that can be set and means the same or is nearest.
 
     known: the keys of the same section, which are listed if none is near
     """
-    names = {name.rpartition(".")[2]: name for name in [*elsewhere, *known]}
-    near = get_close_matches(key.rpartition(".")[2], names, 1, 0.5)
-    hint = f"did you mean {names[near[0]]}?" if near else "known here: " + ", ".join(known)
+    near = nearest_keys(key, [*elsewhere, *known])
+    hint = f"did you mean {' or '.join(near)}?" if near else "known here: " + ", ".join(known)
     return f"{key} does not exist; {hint}"
+
+
+def nearest_keys(key: str, can_be_set: Sequence[str]) -> list[str]:
+    """The keys that mean what ``key`` means in other programs, or the one whose last part is written most like its."""
+    if same := [name for name in names_here(key) if name in can_be_set]:
+        return same
+    names = {name.rpartition(".")[2]: name for name in reversed(can_be_set)}  # of equal last parts the first
+    return [names[last] for last in get_close_matches(key.rpartition(".")[2], names, 1, SIMILAR)]
 
 
 # What OmegaConf says, and what it means for the person who wrote the value.
@@ -42,7 +53,10 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
     for said, meant in _COMPLAINTS.items():
         if re.search(said, reason) and not reason.startswith("While dereferencing"):
             value = to_word(error.value)
-            return f"{key}={value} {meant.format(key=key, value=value)}"
+            whole = isinstance(error.value, float) and error.value.is_integer()
+            return f"{key}={value} {meant.format(key=key, value=value)}" + (
+                f"; write {error.value:.0f}" if whole else ""
+            )
     if "Cannot merge" in reason:
         return f"{key} cannot change from a list to a section of keys, or from a section of keys to a list"
     if "does not support deletion" in reason:

@@ -37,6 +37,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     config = plain_values(cfg)
     _require_root_values(config)
     network = build(cfg.policy, "policy")
+    _require_steps_of_streams(config["sampler"])
     sampler, numbers = scale_numbers(build(cfg.sampler, "sampler"), config["path_scale"])
     optimizer, more_numbers = scale_numbers(build(cfg.optimizer, "optimizer"), config["path_scale"])
     require_members(network, PolicyConfig, "policy: its settings")
@@ -46,6 +47,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         optimizer, Search if searches else Optimizer, f"optimizer: {'a search' if searches else 'an update'}"
     )
     critic = build(cfg.critic, "critic") if cfg.critic and not searches else None
+    config = plain_values(cfg)  # again: 1e4 has become a whole number where it has to be one
     _require_fitting_sampler(sampler, optimizer, choices)
     if not searches:
         sampler.check(sim, has_critic=critic is not None)
@@ -55,6 +57,9 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     reasons = unused_fields(parts | {"critic": [critic]})
     if critic is not None:
         reasons["sampler.baseline"] = f"critic={choices['critic']} is the baseline"
+    if "sampler.n_paths" in reasons and (streams := config["sampler"].get("streams")):
+        instead = "add sampler.streams=null sampler.steps_per_iteration=null for whole episodes"
+        reasons["sampler.n_paths"] = f"sampler.streams={streams} run on without an end, or {instead}"
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
         reasons |= _unused_by_a_search(config, choices)
@@ -90,6 +95,16 @@ def _require_fitting_sampler(sampler: Sampler, optimizer: Optimizer | Search, ch
     if needing and not sampler.whole_paths:
         instead = "add sampler.streams=null" if streams else "use sampler=single"
         raise ConfigError(f"{needing} needs whole episodes and cannot use sampler={choices['sampler']}; {instead}")
+
+
+def _require_steps_of_streams(sampler: Mapping[str, Any]) -> None:
+    """Refuse streams without steps: an experiment may set the one to null, and an env the number of the other."""
+    streams = sampler.get("streams")
+    if streams is not None and sampler.get("steps_per_iteration", 0) is None:
+        raise ConfigError(
+            f"sampler.streams={streams} needs sampler.steps_per_iteration=…, which is null; set it, or add "
+            "sampler.streams=null for whole episodes"
+        )
 
 
 def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str, str]:
@@ -134,9 +149,12 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
     elif total is None:
         raise ConfigError("iterations=null needs total_steps=…: one of the two has to end the run")
     require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
-    name = config["name"]
-    require(bool(config["outputs"]), "outputs", config["outputs"], "a folder")
-    require(bool(name) and not name.startswith((".", "/")) and ".." not in name, "name", name, "a folder's name")
+    name, outputs, device = config["name"], config["outputs"], config["device"]
+    require(bool(outputs) and not outputs.startswith("~"), "outputs", outputs, "a folder, with $HOME instead of ~")
+    plain = bool(name) and not name.startswith((".", "/", "~")) and ".." not in name
+    require(plain, "name", name, "a folder's name")
+    if device.startswith("gpu"):
+        raise ConfigError(f"device={device} does not exist; did you mean device={device.replace('gpu', 'cuda')}?")
 
 
 def _identity(

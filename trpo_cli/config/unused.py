@@ -22,12 +22,15 @@ def unused_fields(components: Mapping[str, Sequence[Any]]) -> dict[str, str]:
 def require_used(overrides: Sequence[str], reasons: Mapping[str, str]) -> None:
     """Raise ConfigError for the first key of the command line that has no effect.
 
-    reasons: by key; ``sampler.`` stands for every key of the sampler
+    reasons: by key; ``sampler.`` stands for every key of the sampler, and is told first
     """
     for key in given_keys(overrides):
         group, dot, _ = key.partition(".")
-        if reason := reasons.get(key) or reasons.get(group + dot):
-            raise ConfigError(f"{key} would not be used: {reason}; leave it out")
+        if text := reasons.get(group + dot) or reasons.get(key):
+            reason, _, instead = text.partition(", or ")
+            raise ConfigError(
+                f"{key} would not be used: {reason}; leave it out" + (f", or {instead}" if instead else "")
+            )
 
 
 def given_keys(overrides: Sequence[str]) -> Iterator[str]:

@@ -5,8 +5,10 @@ states share their frames. Each process keeps emulators, and each emulator stand
 no emulator stands at a state any more, another emulator is restored to the state; the result of a step is the same.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from math import isfinite
 from typing import Any
@@ -84,8 +86,10 @@ class Atari:
         )
         _require(not frames or self.frame_pool == "last", "frame_pool", self.frame_pool, "last if env.stack_of=frames")
         _require(self.clip_rewards > 0, "clip_rewards", self.clip_rewards, "> 0 (.inf for the raw score)")
-        if self.game not in (known := ale_roms.get_all_rom_ids()):
-            raise ConfigError(f"env.game={self.game} does not exist; ale-py has {', '.join(sorted(known))}")
+        if self.game not in (known := sorted(ale_roms.get_all_rom_ids())):
+            near = get_close_matches(_as_rom(self.game), known, 1, 0.7)
+            hint = f"did you mean env.game={near[0]}?" if near else f"ale-py has {', '.join(known)}"
+            raise ConfigError(f"env.game={self.game} does not exist; {hint}")
 
     @cached_property
     def _screen(self) -> Screen:
@@ -236,6 +240,12 @@ class Atari:
             screens.append(emulator.getScreenRGB())
             self._emulators.put(emulator, state)
         return np.stack(screens)
+
+
+def _as_rom(game: str) -> str:
+    """``ALE/MsPacman-v5`` in the way that ROMs are named: ``ms_pacman``."""
+    name = re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", game)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[ -]", "_", name).lower()
 
 
 def _require(holds: bool, field: str, value: object, what: str) -> None:

@@ -39,8 +39,12 @@ def way_to(env_id: str) -> str:
         return f"did you mean env.id={prefix}{near}?"
     if package:
         return f"the package {package} does not register it"
-    known = next((module for start, module in PACKAGES.items() if name.startswith(start)), "package")
-    return f"if another package registers it, write env.id={known}:{name}"
+    return f"if another package registers it, write env.id={with_package(name) or f'package:{name}'}"
+
+
+def with_package(name: str) -> str | None:
+    """``ale_py:ALE/Pong-v5`` for ``ALE/Pong-v5``; None if the package is not known."""
+    return next((f"{package}:{name}" for start, package in PACKAGES.items() if name.startswith(start)), None)
 
 
 def _nearest(name: str) -> str | None:
