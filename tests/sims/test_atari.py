@@ -253,7 +253,11 @@ def test_the_screen_in_colour_is_that_of_the_state():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"game": "pongg"}, r"env\.game=pongg .*\bpong\b"),
+        ({"game": "pongg"}, r"env\.game=pongg does not exist; did you mean env\.game=pong\?$"),
+        ({"game": "MsPacman"}, r"did you mean env\.game=ms_pacman\?$"),
+        ({"game": "ALE/SpaceInvaders-v5"}, r"did you mean env\.game=space_invaders\?$"),
+        ({"game": "QbertNoFrameskip-v4"}, r"did you mean env\.game=qbert\?$"),
+        ({"game": "xyzzy"}, r"env\.game=xyzzy does not exist; ale-py has adventure, .*, zaxxon$"),
         ({"action_repeat": 0}, r"env\.action_repeat=0 must be at least 1$"),
         ({"sticky_actions": 1.0}, r"env\.sticky_actions=1\.0 .*\[0, 1\)"),
         ({"frame_pool": "mean"}, r"env\.frame_pool=mean .*\blast or max$"),

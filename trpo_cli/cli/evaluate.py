@@ -102,7 +102,7 @@ def parse(words: list[str]) -> Request:
     try:
         for word in words:
             key, equals, value = word.partition("=")
-            if not equals:
+            if not equals or not key:
                 raise ConfigError(f"{word} is not key=value; for example: {USAGE}")
             if key not in known:
                 raise ConfigError(f"{unknown_key(key, known)}; for example: {USAGE}")
@@ -117,6 +117,9 @@ def parse(words: list[str]) -> Request:
         raise ConfigError("greedy=true and random=true cannot both be set: at random no action is the most likely one")
     if request.seed < 0:
         raise ConfigError(f"seed={request.seed} must be >= 0")
+    for name in ("run", "out", "video"):
+        if str(getattr(request, name)).startswith("~/"):
+            raise ConfigError(f"{name}={getattr(request, name)} must be a path, with $HOME instead of ~")
     return request
 
 
@@ -223,7 +226,7 @@ def main(words: list[str]) -> None:
         _require_writable(path)
     result = evaluate(request)
     try:
-        request.json.write_text(json.dumps(result, indent=2) + "\n")
+        request.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write to {request.json}: {error.strerror}") from error
     spread = "" if result["return_standard_error"] is None else f" ± {result['return_standard_error']:.4g}"

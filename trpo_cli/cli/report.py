@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from trpo_cli.cli.encoding import print_anything
 from trpo_cli.errors import ConfigError
 from trpo_cli.reports import compare, figure4, figure5, gymnasium, table1, table2, table3, theory
 from trpo_cli.reports.drawing import X_AXES
@@ -28,6 +29,7 @@ Unfinished runs are shown too, and marked as unfinished. trpo-report REPORT --he
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one report. Return the exit status: 0, or 2 after one sentence about what is wrong with the input."""
+    print_anything()
     chosen = _parser().parse_args(arguments)
     try:
         print(_report(chosen))

@@ -54,7 +54,7 @@ class Ledger:
 
     def jobs(self) -> list[Job]:
         """The jobs that have ended, the earliest first."""
-        return [Job(**json.loads(line)) for line in self._path.read_text().splitlines()]
+        return [Job(**json.loads(line)) for line in self._path.read_text(encoding="utf-8").splitlines()]
 
 
 def final_score(directory: Path) -> float | None:

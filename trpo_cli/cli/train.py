@@ -20,6 +20,7 @@ from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
+from trpo_cli.cli.encoding import print_anything  # noqa: E402
 from trpo_cli.cli.exits import JobError, noting_what_is_saved, say, sentences, verdict  # noqa: E402
 from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain, explain_flags  # noqa: E402
@@ -87,6 +88,7 @@ def _run_hydra(job: Callable[[DictConfig], None]) -> None:
         if os.getppid() == command:  # one of joblib's processes, which share the terminal
             end_with(command)
             os.environ["TERM"] = "dumb"
+            print_anything()
         try:
             if sweep:
                 return _run_sweep_job(cfg, job, swept)
@@ -184,6 +186,7 @@ def _require_known_flags() -> None:
 def train() -> None:
     """``trpo-train [overrides]``."""
     register_schema()
+    print_anything()
     with sentences("trpo-train"):
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(page(conf_dir()))
@@ -196,6 +199,7 @@ def train() -> None:
 def evaluate() -> None:
     """``trpo-eval run=… [key=value …]``."""
     words = sys.argv[1:]
+    print_anything()
     if not words or {"-h", "--help"} & set(words):
         from trpo_cli.cli.evaluate import usage
 
