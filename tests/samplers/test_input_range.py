@@ -14,7 +14,7 @@ from trpo_cli.policies.mlp import Mlp
 from trpo_cli.policies.network_policy import NetworkPolicy
 from trpo_cli.samplers import input_range
 from trpo_cli.samplers.episodes import Purposes, policy_noise, run_episodes
-from trpo_cli.samplers.input_range import FIRST_STEPS, measure_input_map, measure_input_moments
+from trpo_cli.samplers.input_range import measure_input_map, measure_input_moments
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor, rollout
 from trpo_cli.sims.base import SavedState, Simulator, Step, Task
