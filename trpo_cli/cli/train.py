@@ -209,3 +209,15 @@ def evaluate() -> None:
         from trpo_cli.cli import evaluate as evaluation
 
         evaluation.main(words)
+
+
+def export() -> None:
+    """``trpo-export run=… out=…``."""
+    from trpo_cli.cli import export as exporting
+
+    words = sys.argv[1:]
+    if not words or {"-h", "--help"} & set(words):
+        print(exporting.HELP)
+        raise SystemExit(0 if words else 2)
+    with sentences("trpo-export"):
+        exporting.main(words)

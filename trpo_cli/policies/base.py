@@ -32,7 +32,10 @@ class Linearization:
 
 
 class Network(Protocol):
-    """A pure function of flat parameters. It may offer more, for speed: `Linearizes`, `ActsInNumpy`, `TakesRows`."""
+    """A pure function of flat parameters.
+
+    It may offer more: `Linearizes`, `ActsInNumpy` and `TakesRows`, for speed; `NamesParameters`, for exported files.
+    """
 
     @property
     def n_parameters(self) -> int:
@@ -60,6 +63,13 @@ class ActsInNumpy(Protocol):
     """A network that also runs in NumPy, inputs ``[n, O]`` -> ``[n, n_out]``: torch is slow after a simulator step."""
 
     def in_numpy(self, theta: Tensor) -> Callable[[Array], Array]: ...
+
+
+@runtime_checkable
+class NamesParameters(Protocol):
+    """A network whose θ ``[D]`` has pieces with names; they stand in θ in the order of the dictionary."""
+
+    def named(self, theta: Tensor) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable
@@ -123,6 +133,19 @@ class Policy(Protocol):
     def linearize(self, theta: Tensor, inputs: Tensor) -> Linearization: ...
     def acting(self, theta: Tensor) -> Acting | None:
         """``params`` and ``dist.sample`` on raw observations, in NumPy, for rollouts; None if torch has to do it."""
+        ...
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A policy that can leave the tool as one graph of tensor operations: ``params(theta, mapped(obs))``."""
+
+    def mapped(self, obs: Tensor) -> Tensor:
+        """What `Policy.tensor` makes of observations ``[m, …]``, for observations that are a tensor already."""
+        ...
+
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """θ ``[D]`` as its pieces, in order, by name."""
         ...
 
 

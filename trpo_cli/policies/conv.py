@@ -47,6 +47,10 @@ class Pixels:
         """Observations as they are."""
         return obs
 
+    def mapped(self, obs: Tensor) -> Tensor:
+        """Bytes as they are."""
+        return obs
+
     def tensor(self, obs: NDArray[np.generic]) -> Tensor:
         """Observations as bytes ``[n, channels, rows, columns]``, from bytes or from references to single frames."""
         if obs.dtype == object:  # joining bytes is twenty times as fast as np.stack
@@ -119,12 +123,19 @@ class ConvNetwork:
         pieces = [p.view(s) for p, s in zip(theta.split(self._lengths), self._shapes, strict=True)]
         return list(zip(pieces[::2], pieces[1::2], strict=True))
 
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """Filters or weights ``w0``, biases ``b0``, ``w1``, ``b1``, … of θ ``[D]``, convolutions first."""
+        layers = enumerate(self._layers(theta))
+        return {name: x for i, (w, b) in layers for name, x in ((f"w{i}", w), (f"b{i}", b))}
+
     def output_layer(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Views of the last layer's weights ``[fan_in, n_out]`` and biases ``[n_out]``."""
         return self._layers(theta)[-1]
 
     def output(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """θ ``[D]`` on bytes ``[m, …]`` -> ``[m, n_out]``."""
+        if torch.compiler.is_exporting():  # a graph for any number of images has no pieces
+            return self._forward(theta, inputs)[-1]
         pieces = inputs.split(at_a_time(CHUNK, theta.device))
         return torch.cat([self._forward(theta, piece.to(theta.device))[-1] for piece in pieces])
 

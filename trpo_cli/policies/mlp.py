@@ -58,6 +58,11 @@ class MlpNetwork:
         each = zip(pairwise(self.sizes), pieces[::2], pieces[1::2], strict=True)
         return [(w.view(*lead, a, b), bias.view(*lead, 1, b)) for (a, b), w, bias in each]
 
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """Weights ``w0 [fan_in, fan_out]``, biases ``b0 [fan_out]``, ``w1``, ``b1``, … of θ ``[D]``."""
+        layers = enumerate(self.layers(theta))
+        return {name: x for i, (w, b) in layers for name, x in ((f"w{i}", w), (f"b{i}", b[0]))}
+
     def output_layer(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Views of the last layer's weights ``[fan_in, n_out]`` and biases ``[1, n_out]``."""
         return self.layers(theta)[-1]

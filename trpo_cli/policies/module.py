@@ -46,9 +46,12 @@ class ModuleNetwork:
             torch.manual_seed(int(rng.integers(2**63)))
             return nn.utils.parameters_to_vector(self.make().parameters()).detach()
 
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """θ ``[D]`` as the module's parameters, by the module's names."""
+        pieces = theta.split([prod(shape) for shape in self._shapes.values()])
+        return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
     def output(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """θ ``[D]`` on inputs ``[m, …]`` -> ``[m, n_out]``."""
-        pieces = theta.split([prod(shape) for shape in self._shapes.values()])
-        named = {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
-        output: Tensor = torch.func.functional_call(self._module, named, (inputs,))
+        output: Tensor = torch.func.functional_call(self._module, self.named(theta), (inputs,))
         return output

@@ -18,6 +18,7 @@ from trpo_cli.policies.base import (
     InputMap,
     Linearization,
     Linearizes,
+    NamesParameters,
     Network,
     TakesRows,
 )
@@ -32,6 +33,7 @@ class Inputs(Protocol):
     def input_map(self) -> InputMap: ...
     def with_map(self, input_map: InputMap) -> "Inputs": ...
     def tensor(self, obs: NDArray[np.generic]) -> Tensor: ...
+    def mapped(self, obs: Tensor) -> Tensor: ...
     def array(self, obs: Array) -> Array: ...
 
 
@@ -60,8 +62,12 @@ class ScaledInputs:
 
     def tensor(self, obs: NDArray[np.generic]) -> Tensor:
         """Observations ``[..., O]`` as a tensor."""
+        return self.mapped(torch.from_numpy(obs))
+
+    def mapped(self, obs: Tensor) -> Tensor:
+        """The map on observations that are a tensor already."""
         shift, scale = self._affine
-        x = torch.addcmul(shift, torch.from_numpy(obs).to(self.dtype), scale)
+        x = torch.addcmul(shift, obs.to(self.dtype), scale)
         clip = self.input_map.clip
         return x if clip == inf else x.clamp_(-clip, clip)
 
@@ -106,6 +112,16 @@ class NetworkPolicy:
         """Observations as the network's inputs."""
         return self.inputs.tensor(obs)
 
+    def mapped(self, obs: Tensor) -> Tensor:
+        """The same for observations that are a tensor already."""
+        return self.inputs.mapped(obs)
+
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """θ ``[D]`` as its pieces, in order, by name."""
+        weights, free = self._split(theta)
+        pieces = self.network.named(weights) if isinstance(self.network, NamesParameters) else {"theta": weights}
+        return pieces | ({"log_std": free} if self.dist.n_free else {})
+
     def initial(self, rng: np.random.Generator) -> Tensor:
         """A fresh θ ``[D]``."""
         theta = self.network.initial(rng)
@@ -120,7 +136,7 @@ class NetworkPolicy:
 
     def _complete(self, output: Tensor, free: Tensor) -> Tensor:
         """Distribution parameters ``[m, P]``: the network's output, then the distribution's own parameters."""
-        return torch.cat([output, free.expand(len(output), -1)], -1) if self.dist.n_free else output
+        return torch.cat([output, free.expand(output.shape[0], -1)], -1) if self.dist.n_free else output
 
     def params(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """θ ``[D]`` on inputs ``[m, …]`` -> ``[m, P]``; θ ``[Q, D]`` on ``[Q, …]`` -> ``[Q, P]``, row by row."""

@@ -112,6 +112,11 @@ class Gymnasium:
         """Dimension of the observation; the state itself is not known."""
         return prod(self.obs_shape)
 
+    @property
+    def spaces(self) -> tuple[Space, Space]:
+        """The environment's own, of observations and of actions."""
+        return self._spaces
+
     @cached_property
     def action_space(self) -> ActionSpace:
         """The box, flat, or the number of options of each factor."""

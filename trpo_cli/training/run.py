@@ -23,6 +23,7 @@ from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Task
+from trpo_cli.sims.spaces import spaces_of, to_json
 from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row
 from trpo_cli.training.loop import Schedule, train
 from trpo_cli.training.state import TrainingState
@@ -112,6 +113,7 @@ def _open(plan: Plan, group: Group) -> RunLog:
         "obs_dim": int(np.prod(sim.obs_shape)),
         "state_dim": sim.n_state,
         "action_dim": sim.action_space.size,
+        "spaces": {name: to_json(space) for name, space in zip(("observation", "action"), spaces_of(sim), strict=True)},
     }
     return RunLog.open(plan.directory, plan.config, plan.identity, info)
 

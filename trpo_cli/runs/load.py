@@ -1,0 +1,145 @@
+"""A trained policy from a run directory, or from a file that ``trpo-export`` wrote. No simulator is made."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.policies.base import InputMap, Policy
+from trpo_cli.policies.distributions import distribution_for
+from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
+from trpo_cli.runs.directory import CONTINUED, read_json
+from trpo_cli.runs.files import DESCRIPTION, last_row
+from trpo_cli.runs.trained import Description, Params, TrainedPolicy, read_description
+from trpo_cli.sims.gymnasium_spaces import action_space
+from trpo_cli.sims.spaces import from_json
+
+SUFFIXES = (".npz", ".onnx", ".pt2")
+
+
+def load(path: str | Path, seed: int | None = None) -> TrainedPolicy:
+    """A policy to act with.
+
+    path: a run directory, finished or not, or a file that ``trpo-export`` wrote
+    seed: of the actions that ``predict(obs, deterministic=False)`` draws; None: another one each time
+    Raises ValueError, with one sentence, if no policy can be read there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        description, policy, theta = read_run(path)
+        return TrainedPolicy(description, policy.dist, _torch_params(policy, theta), seed)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: give a run directory, or a file that trpo-export wrote")
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"{path} is no exported policy: its name would end in {', '.join(SUFFIXES)}")
+    description = read_description(path)
+    dist = distribution_for(action_space(description.action_space))
+    return TrainedPolicy(description, dist, READERS[path.suffix](path, description), seed)
+
+
+def read_run(run: Path) -> tuple[Description, Policy, Tensor]:
+    """Description, policy with its input map, and θ ``[D]`` of a run directory."""
+    info, config = read_json(run / DESCRIPTION), run / ".hydra" / "config.yaml"
+    if info is None or not config.is_file():
+        raise ConfigError(f"{run} is no run directory: it has no {DESCRIPTION} or no .hydra/config.yaml")
+    told = [part["spaces"] for part in (info, *info.get(CONTINUED, [])) if "spaces" in part]
+    if not told:
+        raise ConfigError(
+            f"{run} is from an older version of trpo_cli: its {DESCRIPTION} does not tell the environment's "
+            "spaces; train it for one more iteration, and it will"
+        )
+    cfg, state = yaml.safe_load(config.read_text(encoding="utf-8")), read_checkpoint(run)
+    observations, actions = (from_json(told[-1][name]) for name in ("observation", "action"))
+    description = Description(observations, actions, cfg["policy"], _about(run, info, cfg, state))
+    inputs = state["input_map"]
+    input_map = InputMap(inputs["centre"].numpy(), inputs["half_range"].numpy(), inputs["clip"])
+    return description, description.build().with_input_map(input_map), state["theta"]
+
+
+def read_checkpoint(run: Path) -> dict[str, Any]:
+    """The newest checkpoint of a run that can be read; ConfigError if there is none."""
+    for name in (CHECKPOINT, PREVIOUS):
+        if (run / name).exists():
+            try:
+                return load_checkpoint(run / name)
+            except BrokenCheckpointError:
+                continue
+    raise ConfigError(f"run={run} has no checkpoint that can be read: train it first")
+
+
+def _about(run: Path, info: Mapping[str, Any], cfg: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a policy comes from."""
+    row = last_row(run) or {}
+    return {
+        "env": {"option": info.get("options", {}).get("env"), **cfg["env"], "step_limit": cfg["step_limit"]},
+        "gamma": cfg["sampler"]["gamma"],
+        "iterations": state["iteration"],
+        "sim_steps": state["sim_steps_total"],
+        "episode_return": row.get("collect/episode_return"),
+        "score": row.get("collect/score"),
+        "seed": cfg["seed"],
+        "command": info["command"],
+        "commit": info["commit"],
+        "versions": info["versions"],
+    }
+
+
+def _torch_params(policy: Policy, theta: Tensor) -> Params:
+    @torch.inference_mode()
+    def params(obs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = policy.params(theta, policy.tensor(obs)).numpy()
+        return found
+
+    return params
+
+
+def _from_npz(path: Path, description: Description) -> Params:
+    """θ is the pieces in the order of the file, which are all arrays but the input map's."""
+    policy = description.build()
+    with np.load(path) as arrays:
+        pieces = {name: arrays[name] for name in arrays.files}
+    maps = [pieces.pop(name) for name in ("input_centre", "input_half_range", "input_clip")]
+    for name in ("action_centre", "action_half_range"):
+        pieces.pop(name, None)
+    theta = torch.from_numpy(np.concatenate([piece.ravel() for piece in pieces.values()]))
+    policy = policy.with_input_map(replace(policy.input_map, centre=maps[0], half_range=maps[1], clip=float(maps[2])))
+    return _torch_params(policy, theta)
+
+
+def _from_onnx(path: Path, description: Description) -> Params:
+    try:
+        from onnxruntime import InferenceSession
+    except ImportError:
+        raise ConfigError(f"{path} needs the package onnxruntime: pip install onnxruntime") from None
+    session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+    dtype = kinds[session.get_inputs()[0].type]
+
+    def params(obs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = session.run(["params"], {"obs": obs.astype(dtype)})[0]
+        return found
+
+    return params
+
+
+def _from_pt2(path: Path, description: Description) -> Params:
+    module = torch.export.load(path).module()
+    dtype = next(module.buffers()).dtype
+
+    @torch.inference_mode()
+    def params(obs: NDArray[Any]) -> NDArray[Any]:
+        tensor = torch.from_numpy(obs)
+        found: NDArray[Any] = module(tensor if obs.dtype == np.uint8 else tensor.to(dtype))[1].numpy()
+        return found
+
+    return params
+
+
+READERS = {".npz": _from_npz, ".onnx": _from_onnx, ".pt2": _from_pt2}

@@ -1,0 +1,183 @@
+"""A trained policy as its user sees it: observations in, actions out, both as the environment has them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from gymnasium.vector.utils import batch_space, iterate
+from numpy.typing import NDArray
+
+from trpo_cli.errors import ConfigError
+from trpo_cli.policies.base import Policy
+from trpo_cli.policies.distributions import Distribution
+from trpo_cli.sims.base import Continuous
+from trpo_cli.sims.gymnasium_spaces import action_space, is_picture, native_actions, seen, shape_seen
+from trpo_cli.sims.spaces import from_json, to_json
+
+FORMAT = 1  # of a description; it goes up when its keys change
+Params = Callable[[NDArray[Any]], NDArray[Any]]  # observations as the policy sees them [n, …] -> [n, P]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a policy is, without its parameters."""
+
+    observation_space: Space
+    action_space: Space
+    policy: Mapping[str, Any]  # class and hyperparameters, as in the run's configuration
+    about: Mapping[str, Any]  # where it comes from: environment, versions, commit, score
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, by name; infinity is a string."""
+        return {
+            "format": FORMAT,
+            **_json(self.about),
+            "observation_space": to_json(self.observation_space),
+            "action_space": to_json(self.action_space),
+            "policy": _json(self.policy),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], path: Path) -> Self:
+        """The description that ``to_dict`` made; ConfigError, naming ``path``, if it is none."""
+        rest = dict(content)
+        if rest.pop("format", None) != FORMAT:
+            raise ConfigError(f"{path} is no description of a policy of format {FORMAT}: export the policy again")
+        observations, actions = (from_json(rest.pop(name)) for name in ("observation_space", "action_space"))
+        policy = {name: float(x) if x in ("inf", "-inf") else x for name, x in rest.pop("policy").items()}
+        return cls(observations, actions, policy, rest)
+
+    def build(self) -> Policy:
+        """The policy, with the input map of its configuration; ConfigError if its class is not to be had."""
+        values = dict(self.policy)
+        target = str(values.pop("_target_"))
+        module, _, name = target.rpartition(".")
+        try:
+            config = getattr(import_module(module), name)
+        except Exception as error:  # the module may raise anything when it is imported
+            raise ConfigError(f"the policy's class {target} cannot be imported ({error})") from error
+        known = {field.name for field in fields(config)}
+        policy: Policy = config(**{key: value for key, value in values.items() if key in known}).build(
+            shape_seen(self.observation_space), action_space(self.action_space)
+        )
+        return policy
+
+
+def _json(tree: Any) -> Any:
+    """The same with infinities as strings, which JSON does not have."""
+    if isinstance(tree, Mapping):
+        return {name: _json(part) for name, part in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_json(part) for part in tree]
+    return str(tree) if isinstance(tree, float) and abs(tree) == inf else tree
+
+
+def read_description(path: Path) -> Description:
+    """The description beside an exported file; ConfigError if there is none."""
+    beside = path.with_suffix(".json")
+    try:
+        return Description.from_dict(json.loads(beside.read_bytes()), beside)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} has no description beside it: {beside.name} belongs to it, copy both") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{beside} is no description of a policy ({error}): export the policy again") from error
+
+
+class Normal(NamedTuple):
+    """Independent normal distributions of the controls, before they are clipped to the action space."""
+
+    mean: NDArray[np.float64]  # of the action space's shape, after the axis of a batch; in the environment's unit
+    std: NDArray[np.float64]  # the same
+
+
+class Categorical(NamedTuple):
+    """One choice per factor."""
+
+    probabilities: tuple[NDArray[np.float64], ...]  # of each factor: of its options, after the axis of a batch
+
+
+class TrainedPolicy:
+    """A policy to act with. ``trpo_cli.load`` makes one."""
+
+    def __init__(self, description: Description, dist: Distribution, params: Params, seed: int | None = None) -> None:
+        self.description, self._dist, self._params = description, dist, params
+        self._controls = action_space(description.action_space)
+        self._rng = np.random.default_rng(seed)
+
+    @property
+    def observation_space(self) -> Space:
+        """The environment's, as a space of Gymnasium."""
+        return self.description.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        """The environment's, as a space of Gymnasium."""
+        return self.description.action_space
+
+    def predict(self, obs: Any, deterministic: bool = True) -> tuple[Any, None]:
+        """The action for one observation, or the actions for a batch of them, and None: the policy has no memory.
+
+        obs: as the environment gives it, or with one more axis in front
+        deterministic: the most likely action; False draws from the policy, as in training
+        Raises ValueError for an observation of another shape.
+        """
+        inputs, single = self._inputs(obs)
+        params = torch.from_numpy(self._params(inputs))
+        if deterministic:
+            chosen = self._dist.mode(params)
+        else:
+            noise = torch.from_numpy(self._dist.draw_noise(self._rng, (len(inputs),)))
+            chosen = self._dist.sample(params, noise.to(params))
+        actions = list(native_actions(self.action_space, self._controls.controls(chosen.numpy())))
+        return (actions[0] if single else np.array(actions)), None
+
+    def distribution(self, obs: Any) -> Normal | Categorical:
+        """What ``predict`` draws from with ``deterministic=False``, for one observation or a batch."""
+        inputs, single = self._inputs(obs)
+        params = self._params(inputs).astype(np.float64)
+        if isinstance(self._controls, Continuous):  # one of the two that `action_space` makes
+            shape = self.action_space.shape or ()
+            mean, log_std = np.split(params, 2, -1)
+            numbers = (self._controls.controls(mean), self._controls.half_range * np.exp(log_std))
+            return Normal(*(x.reshape(*([] if single else [len(x)]), *shape) for x in numbers))
+        logits = np.split(params, np.cumsum(self._controls.factors)[:-1], -1)  # type: ignore[arg-type]
+        each = (np.exp(x - x.max(-1, keepdims=True)) for x in logits)
+        probabilities = (x / x.sum(-1, keepdims=True) for x in each)
+        return Categorical(tuple(x[0] if single else x for x in probabilities))
+
+    def _inputs(self, obs: Any) -> tuple[NDArray[Any], bool]:
+        """Observations as the policy sees them ``[n, …]``, and whether there was one without an axis for a batch."""
+        space = self.observation_space
+        part, inner = obs, space
+        while isinstance(inner, spaces.Dict | spaces.Tuple):  # the first array tells whether it is a batch
+            key = next(iter(inner.spaces)) if isinstance(inner, spaces.Dict) else 0
+            try:
+                part, inner = part[key], inner.spaces[key]  # type: ignore[index]
+            except (KeyError, IndexError, TypeError):
+                raise ConfigError(f"obs={part!r:.100} has no part {key!r}; {self._wanted()}") from None
+        shape, wanted = np.shape(part), inner.shape or ()
+        if shape == wanted:
+            return self._seen([obs]), True
+        if shape[1:] == wanted and len(shape) == len(wanted) + 1:
+            each = iterate(batch_space(space, shape[0]), obs) if inner is not space else list(part)
+            return self._seen(list(each)), False
+        raise ConfigError(f"obs has the shape {shape}; {self._wanted()}")
+
+    def _seen(self, observations: list[Any]) -> NDArray[Any]:
+        space = self.observation_space
+        if isinstance(space, spaces.Box) and not is_picture(space):
+            return np.asarray(observations, np.float64).reshape(len(observations), -1)
+        shape = shape_seen(space)
+        return np.array([seen(space, obs) for obs in observations]).reshape(len(observations), *shape)
+
+    def _wanted(self) -> str:
+        return f"this policy's observations are {self.observation_space}, one of them or a batch with one more axis"
