@@ -17,7 +17,7 @@ def test_the_keys_are_the_roots_that_take_whole_numbers():
         ("seed=1.0", "seed=1"),
         ("seed=1e1,2,3.0", "seed=10,2,3"),
         ("+seed=1e1", "+seed=10"),
-        *((word, word) for word in ("seed=007", "seed=1.5", "seed=1e-1", "seed=1e999", "seed=range(1e1)", "seed=")),
+        *((word, word) for word in ("seed=007", "seed=1.5", "seed=1e-1", "seed=1e30", "seed=range(1e1)", "seed=")),
         *((word, word) for word in ("name=1e5", "path_scale=1.0", "sampler.n_paths=1e2", "--cfg", "seed", "env=1e1")),
     ],
 )

@@ -59,6 +59,7 @@ def test_interpolations_are_followed():
     ("changes", "sentence"),
     [
         ({"whole": 10.5}, "part.whole=10.5 is not a whole number"),
+        ({"whole": 1e300}, "part.whole=1e+300 is not a whole number"),
         ({"sizes": [64.0]}, "part.sizes[0]=64.0 is not a whole number; write 64"),
         ({"whole": "many"}, "part.whole=many is not a whole number"),
         ({"whole": True}, "part.whole=true is not a whole number"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from decimal import Decimal
 
+from trpo_cli.config.messages import LARGEST
 from trpo_cli.config.schema import Root
 
 WHOLE = {field.name for field in fields(Root) if field.type in (int, int | None)}
@@ -30,4 +31,4 @@ def _whole(text: str) -> str:
     if not re.fullmatch(r"\d+(\.\d*)?([eE]\+?\d{1,2})?", text):
         return text
     number = Decimal(text)
-    return str(int(number)) if number == int(number) and not text.isdigit() else text
+    return str(int(number)) if number == int(number) and number < LARGEST and not text.isdigit() else text

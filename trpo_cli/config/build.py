@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, IntegerNode, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from trpo_cli.config.messages import explain_value, unknown_key
+from trpo_cli.config.messages import explain_value, is_whole, unknown_key
 from trpo_cli.config.schema import Root
 from trpo_cli.errors import ConfigError
 
@@ -33,7 +33,7 @@ def build(node: DictConfig, group: str) -> Any:
         typed = OmegaConf.structured(cls)
         with read_write(typed):
             for key, value in values.items():
-                if isinstance(typed._get_node(key), IntegerNode) and isinstance(value, float) and value.is_integer():
+                if isinstance(typed._get_node(key), IntegerNode) and is_whole(value):
                     node[key] = value = int(value)  # 1e4
                 typed[key] = value
         return OmegaConf.to_object(typed)

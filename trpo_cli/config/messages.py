@@ -8,6 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.other_words import names_here
 
+LARGEST = 2**53  # every smaller whole number is exact as a real number
 SIMILAR = 0.75  # of two keys, by difflib's ratio; less is a guess
 
 
@@ -53,10 +54,8 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
     for said, meant in _COMPLAINTS.items():
         if re.search(said, reason) and not reason.startswith("While dereferencing"):
             value = to_word(error.value)
-            whole = isinstance(error.value, float) and error.value.is_integer()
-            return f"{key}={value} {meant.format(key=key, value=value)}" + (
-                f"; write {error.value:.0f}" if whole else ""
-            )
+            instead = f"; write {error.value:.0f}" if is_whole(error.value) else ""
+            return f"{key}={value} {meant.format(key=key, value=value)}{instead}"
     if "Cannot merge" in reason:
         return f"{key} cannot change from a list to a section of keys, or from a section of keys to a list"
     if "does not support deletion" in reason:
@@ -64,6 +63,11 @@ def explain_value(error: OmegaConfBaseException, prefix: str = "") -> str:
     if found := re.search("Interpolation key '(.*)' not found", reason):
         return f"{key} refers to ${{{found.group(1)}}}, which does not exist"
     return f"{key}: {reason}"
+
+
+def is_whole(value: object) -> bool:
+    """True for a real number that is whole, such as 1e4, and not so large that its last digits are unknown."""
+    return isinstance(value, float) and value.is_integer() and abs(value) < LARGEST
 
 
 def to_word(value: object) -> str:

@@ -100,7 +100,7 @@ def _require_fitting_sampler(sampler: Sampler, optimizer: Optimizer | Search, ch
 def _require_steps_of_streams(sampler: Mapping[str, Any]) -> None:
     """Refuse streams without steps: an experiment may set the one to null, and an env the number of the other."""
     streams = sampler.get("streams")
-    if streams is not None and sampler.get("steps_per_iteration", 0) is None:
+    if type(streams) is int and sampler.get("steps_per_iteration", 0) is None:
         raise ConfigError(
             f"sampler.streams={streams} needs sampler.steps_per_iteration=…, which is null; set it, or add "
             "sampler.streams=null for whole episodes"

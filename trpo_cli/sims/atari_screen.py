@@ -24,11 +24,11 @@ def area_weights(n_in: int, n_out: int) -> NDArray[np.float32]:
 
 def check_screen(lines: tuple[int, int], size: tuple[int, int]) -> None:
     """Raise ConfigError unless ``lines`` lie on the screen and hold at least ``size`` pixels."""
-    first, end = lines
-    if not 0 <= first < end <= SCREEN[0]:
+    if len(lines) != 2 or not 0 <= lines[0] < lines[1] <= SCREEN[0]:
         raise ConfigError(f"env.screen_lines={list(lines)} must be two rising numbers from 0 to {SCREEN[0]}")
-    if not (1 <= size[0] <= end - first and 1 <= size[1] <= SCREEN[1]):
-        raise ConfigError(f"env.size={list(size)} must lie between [1, 1] and [{end - first}, {SCREEN[1]}]")
+    n_lines = lines[1] - lines[0]
+    if len(size) != 2 or not (1 <= size[0] <= n_lines and 1 <= size[1] <= SCREEN[1]):
+        raise ConfigError(f"env.size={list(size)} must be two numbers between [1, 1] and [{n_lines}, {SCREEN[1]}]")
 
 
 @dataclass(frozen=True)
