@@ -23,7 +23,7 @@ from trpo_cli.config.build import build
 from trpo_cli.config.messages import explain_value, to_word, unknown_key
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.policies.base import Policy
-from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
+from trpo_cli.runs.load import read_checkpoint
 from trpo_cli.samplers.episodes import Purposes, run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
@@ -131,7 +131,7 @@ def load_trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig
             f"run={run} is from an older version of trpo_cli or damaged: rewrite it with "
             f"scripts/rewrite_runs {shlex.quote(str(run))}"
         )
-    state = TrainingState.from_dict(_checkpoint(run))
+    state = TrainingState.from_dict(read_checkpoint(run))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
     policy = network.build(sim.obs_shape, sim.action_space).with_input_map(state.input_map)
     return sim, policy, state.theta, cfg, state.iteration
@@ -143,16 +143,6 @@ def _require_run(run: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"run={run} is not a run directory: it has no .hydra/config.yaml")
     return path
-
-
-def _checkpoint(run: Path) -> dict[str, Any]:
-    for name in (CHECKPOINT, PREVIOUS):
-        if (run / name).exists():
-            try:
-                return load_checkpoint(run / name)
-            except BrokenCheckpointError:
-                continue
-    raise ConfigError(f"run={run} has no checkpoint that can be read: train it first")
 
 
 def play(

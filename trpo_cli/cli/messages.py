@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from yaml import MarkedYAMLError
 
 from trpo_cli.cli.help import GROUPS, options
-from trpo_cli.cli.sweeps import quote
+from trpo_cli.cli.words import quote
 from trpo_cli.config.messages import explain_value, nearest_keys, unknown_key
 from trpo_cli.config.other_words import names_here
 from trpo_cli.config.schema import GROUPS as COMPONENTS

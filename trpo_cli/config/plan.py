@@ -17,6 +17,7 @@ from trpo_cli.errors import ConfigError, require
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import require_usable
 from trpo_cli.policies.base import Policy, PolicyConfig
+from trpo_cli.runs.files import finite
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.loop import Schedule
@@ -166,14 +167,5 @@ def _identity(
         if f"{group}." in reasons or not config[group]:  # not used, or critic=none
             continue
         values = {**config[group], **scaled_numbers.get(group, {})}
-        identity[group] = {key: _finite(value) for key, value in values.items() if f"{group}.{key}" not in reasons}
+        identity[group] = {key: finite(value) for key, value in values.items() if f"{group}.{key}" not in reasons}
     return identity
-
-
-def _finite(tree: Any) -> Any:
-    """The tree with its infinite numbers as strings, which JSON can hold."""
-    if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_finite(value) for value in tree]
-    return str(tree) if isinstance(tree, float) and not np.isfinite(tree) else tree

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from trpo_cli.errors import ConfigError
 from trpo_cli.policies.base import Policy
 from trpo_cli.policies.distributions import Distribution
+from trpo_cli.runs.files import finite
 from trpo_cli.sims.base import Continuous
 from trpo_cli.sims.gymnasium_spaces import action_space, is_picture, native_actions, seen, shape_seen
 from trpo_cli.sims.spaces import from_json, to_json
@@ -38,10 +38,10 @@ class Description:
         """JSON values, by name; infinity is a string."""
         return {
             "format": FORMAT,
-            **_json(self.about),
+            **finite(self.about),
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
-            "policy": _json(self.policy),
+            "policy": finite(self.policy),
         }
 
     @classmethod
@@ -68,15 +68,6 @@ class Description:
             shape_seen(self.observation_space), action_space(self.action_space)
         )
         return policy
-
-
-def _json(tree: Any) -> Any:
-    """The same with infinities as strings, which JSON does not have."""
-    if isinstance(tree, Mapping):
-        return {name: _json(part) for name, part in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_json(part) for part in tree]
-    return str(tree) if isinstance(tree, float) and abs(tree) == inf else tree
 
 
 def read_description(path: Path) -> Description:
