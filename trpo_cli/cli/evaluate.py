@@ -40,9 +40,10 @@ MEANING = {
     "episodes": "how many whole episodes to play",
     "greedy": "true: the policy's most likely action; false: actions drawn from it, as in training",
     "seed": "of first states and actions; training with the same seed draws other ones",
-    "out": "JSON file with score and returns; null: evaluation[_greedy|_random].json in the run directory",
+    "out": "JSON file with score and returns; null: evaluation[_greedy|_random][_best].json in the run directory",
     "video": "MP4 file for a film of the first episodes",
     "video_episodes": "how many episodes to film",
+    "checkpoint": "last, or best: the one of the best evaluation of a run with eval.every",
     "random": "true: play at random, with every action equally likely; only for discrete actions",
 }
 
@@ -59,6 +60,7 @@ class Request:
     video: str | None = None
     video_episodes: int = 1
     random: bool = False
+    checkpoint: str = "last"
 
     @property
     def player(self) -> str:
@@ -66,7 +68,8 @@ class Request:
 
     @property
     def json(self) -> Path:
-        name = "evaluation.json" if self.player == "stochastic" else f"evaluation_{self.player}.json"
+        words = [word for word in (self.player, self.checkpoint) if word not in ("stochastic", "last")]
+        name = "_".join(["evaluation", *words]) + ".json"
         return Path(self.out) if self.out else Path(self.run) / name
 
 
@@ -123,7 +126,7 @@ def parse(words: list[str]) -> Request:
     return request
 
 
-def load_trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
+def load_trained(run: Path, checkpoint: str = "last") -> tuple[Simulator, Policy, torch.Tensor, DictConfig, int]:
     """Simulator, policy, θ ``[D]``, configuration and iterations done of a run directory."""
     cfg = OmegaConf.load(_require_run(run))
     if not isinstance(cfg, DictConfig) or "step_limit" not in cfg:
@@ -131,7 +134,7 @@ def load_trained(run: Path) -> tuple[Simulator, Policy, torch.Tensor, DictConfig
             f"run={run} is from an older version of trpo_cli or damaged: rewrite it with "
             f"scripts/rewrite_runs {shlex.quote(str(run))}"
         )
-    state = TrainingState.from_dict(read_checkpoint(run))
+    state = TrainingState.from_dict(read_checkpoint(run, checkpoint))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
     policy = network.build(sim.obs_shape, sim.action_space).with_input_map(state.input_map)
     return sim, policy, state.theta, cfg, state.iteration
@@ -159,7 +162,7 @@ def play(
 
 def evaluate(request: Request) -> dict[str, Any]:
     """Run the episodes, film the first ones if asked, and return the content of the JSON file."""
-    sim, policy, theta, cfg, iterations = load_trained(Path(request.run))
+    sim, policy, theta, cfg, iterations = load_trained(Path(request.run), request.checkpoint)
     if request.random:
         theta = _chance(policy)
     limit = int(cfg.step_limit)
@@ -177,6 +180,7 @@ def evaluate(request: Request) -> dict[str, Any]:
         "run": request.run,
         "iterations": iterations,
         "episodes": request.episodes,
+        "checkpoint": request.checkpoint,
         "greedy": request.greedy,
         "random": request.random,
         "seed": request.seed,

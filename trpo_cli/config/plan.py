@@ -20,8 +20,10 @@ from trpo_cli.policies.base import Policy, PolicyConfig
 from trpo_cli.runs.files import finite
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Limited, Simulator, Task
+from trpo_cli.training.evaluation import GreedyEvaluation
 from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
+from trpo_cli.training.start import start_from
 
 Choices = Mapping[str, str]  # group: the option chosen for it
 
@@ -66,22 +68,28 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         reasons |= _unused_by_a_search(config, choices)
     if not {**numbers, **more_numbers} or (searches and not more_numbers):
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
+    every, episodes = config["eval"]["every"], config["eval"]["episodes"]
+    if every is None:
+        reasons["eval.episodes"] = "eval.every is not set"
     require_used(overrides, reasons)
+    task, value = Task(sim, step_limit), None if critic is None else critic.build(sim.obs_shape)
     return Plan(
         directory=run_directory(cfg, choices),
         command=shlex.join(["trpo-train", *flags, *overrides]),
         config=config,
         identity=_identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons),
         options={group: choices[group] for group in GROUPS} | ({} if critic is not None else {"critic": "none"}),
-        task=Task(sim, step_limit),
+        task=task,
         policy=policy,
         sampler=sampler,
         optimizer=optimizer,
-        critic=None if critic is None else critic.build(sim.obs_shape),
+        critic=value,
+        evaluate=None if every is None else GreedyEvaluation(task, policy, config["seed"], every, episodes),
+        start=None if searches or not config["init_from"] else start_from(Path(config["init_from"]), policy, value),
         device=require_usable(config["device"]),
         seed=config["seed"],
         schedule=Schedule(
-            config["iterations"], config["checkpoint_every"], config["total_steps"], config["max_refused"]
+            *(config[key] for key in ("iterations", "checkpoint_every", "total_steps", "max_refused", "stop_at"))
         ),
     )
 
@@ -114,6 +122,7 @@ def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str
     reasons = {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
     reasons["critic."] = f"{search} needs no value function"
     reasons["max_refused"] = f"{search} refuses no step"
+    reasons["init_from"] = f"{search} begins with a population of its own"
     if config["critic"]:  # critic=none may be said
         reasons["critic"] = reasons["critic."]
     return reasons
@@ -143,6 +152,11 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
     require(config["checkpoint_every"] >= 1, "checkpoint_every", config["checkpoint_every"], "at least 1")
     refused = config["max_refused"]
     require(refused is None or refused >= 1, "max_refused", refused, "at least 1, or null to go on in any case")
+    for key in ("every", "episodes"):
+        value = config["eval"][key]
+        require(value is None or value >= 1, f"eval.{key}", value, "at least 1")
+    stop_at = config["stop_at"]
+    require(stop_at is None or abs(stop_at) < float("inf"), "stop_at", stop_at, "a finite number, or null")
     iterations, total = config["iterations"], config["total_steps"]
     require(total is None or total >= 1, "total_steps", total, "at least 1, or null for no budget")
     if iterations is not None:
@@ -163,6 +177,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What decides the rows of a run: the values that it uses, after scaling."""
     identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
+    if config["init_from"] and "init_from" not in reasons:
+        identity["init_from"] = config["init_from"]
     for group in GROUPS:
         if f"{group}." in reasons or not config[group]:  # not used, or critic=none
             continue

@@ -1,6 +1,6 @@
 """The typed root of the configuration, and where ``conf/`` is."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.messages import explain_value, unknown_key
 from trpo_cli.errors import ConfigError
+
+
+@dataclass
+class Eval:
+    """Evaluations while training."""
+
+    every: int | None = MISSING
+    episodes: int = MISSING
 
 
 @dataclass
@@ -26,6 +34,9 @@ class Root:
     device: str = MISSING
     checkpoint_every: int = MISSING
     max_refused: int | None = MISSING
+    stop_at: float | None = MISSING
+    eval: Eval = field(default_factory=Eval)
+    init_from: str | None = MISSING
     path_scale: float = MISSING
     env: Any = MISSING
     policy: Any = MISSING

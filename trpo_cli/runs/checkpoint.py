@@ -18,6 +18,7 @@ from trpo_cli.errors import ConfigError
 FORMAT = 2  # of a checkpoint; it goes up when its keys change
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
+BEST = "best.pt"  # the state with the highest score of an evaluation, with ``eval.every``
 
 
 class BrokenCheckpointError(Exception):

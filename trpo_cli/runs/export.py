@@ -22,14 +22,14 @@ from trpo_cli.runs.trained import Description
 from trpo_cli.sims.gymnasium_spaces import action_space, is_picture, shape_seen
 
 
-def export(run: Path, out: Path) -> Description:
+def export(run: Path, out: Path, checkpoint: str = "last") -> Description:
     """Write the policy of a run directory to ``out``, and its description beside it; returns the description.
 
     Raises ConfigError if the run has no policy that can be exported, or the name does not end in a known suffix.
     """
     if out.suffix not in WRITERS:
         raise ConfigError(f"out={out} must end in one of {', '.join(WRITERS)}")
-    description, policy, theta = read_run(run)
+    description, policy, theta = read_run(run, checkpoint)
     write(out, description, policy, theta)
     return description
 

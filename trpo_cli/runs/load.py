@@ -11,10 +11,10 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, require
 from trpo_cli.policies.base import InputMap, Policy
 from trpo_cli.policies.distributions import distribution_for
-from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
+from trpo_cli.runs.checkpoint import BEST, CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
 from trpo_cli.runs.directory import CONTINUED, read_json
 from trpo_cli.runs.files import DESCRIPTION, last_row
 from trpo_cli.runs.trained import Description, Params, TrainedPolicy, read_description
@@ -22,18 +22,20 @@ from trpo_cli.sims.gymnasium_spaces import action_space
 from trpo_cli.sims.spaces import from_json
 
 SUFFIXES = (".npz", ".onnx", ".pt2")
+CHECKPOINTS = {"last": (CHECKPOINT, PREVIOUS), "best": (BEST,)}
 
 
-def load(path: str | Path, seed: int | None = None) -> TrainedPolicy:
+def load(path: str | Path, seed: int | None = None, checkpoint: str = "last") -> TrainedPolicy:
     """A policy to act with.
 
     path: a run directory, finished or not, or a file that ``trpo-export`` wrote
+    checkpoint: of a run directory: last, or best, the one of the best evaluation (``eval.every``)
     seed: of the actions that ``predict(obs, deterministic=False)`` draws; None: another one each time
     Raises ValueError, with one sentence, if no policy can be read there.
     """
     path = Path(path)
     if path.is_dir():
-        description, policy, theta = read_run(path)
+        description, policy, theta = read_run(path, checkpoint)
         return TrainedPolicy(description, policy.dist, _torch_params(policy, theta), seed)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: give a run directory, or a file that trpo-export wrote")
@@ -44,7 +46,7 @@ def load(path: str | Path, seed: int | None = None) -> TrainedPolicy:
     return TrainedPolicy(description, dist, READERS[path.suffix](path, description), seed)
 
 
-def read_run(run: Path) -> tuple[Description, Policy, Tensor]:
+def read_run(run: Path, checkpoint: str = "last") -> tuple[Description, Policy, Tensor]:
     """Description, policy with its input map, and θ ``[D]`` of a run directory."""
     info, config = read_json(run / DESCRIPTION), run / ".hydra" / "config.yaml"
     if info is None or not config.is_file():
@@ -55,7 +57,7 @@ def read_run(run: Path) -> tuple[Description, Policy, Tensor]:
             f"{run} is from an older version of trpo_cli: its {DESCRIPTION} does not tell the environment's "
             "spaces; train it for one more iteration, and it will"
         )
-    cfg, state = yaml.safe_load(config.read_text(encoding="utf-8")), read_checkpoint(run)
+    cfg, state = yaml.safe_load(config.read_text(encoding="utf-8")), read_checkpoint(run, checkpoint)
     observations, actions = (from_json(told[-1][name]) for name in ("observation", "action"))
     description = Description(observations, actions, cfg["policy"], _about(run, info, cfg, state))
     inputs = state["input_map"]
@@ -63,9 +65,12 @@ def read_run(run: Path) -> tuple[Description, Policy, Tensor]:
     return description, description.build().with_input_map(input_map), state["theta"]
 
 
-def read_checkpoint(run: Path) -> dict[str, Any]:
-    """The newest checkpoint of a run that can be read; ConfigError if there is none."""
-    for name in (CHECKPOINT, PREVIOUS):
+def read_checkpoint(run: Path, which: str = "last") -> dict[str, Any]:
+    """The newest checkpoint of a run that can be read, or the best one; ConfigError if there is none."""
+    require(which in CHECKPOINTS, "checkpoint", which, f"one of {', '.join(CHECKPOINTS)}")
+    if which == "best" and not (run / BEST).exists():
+        raise ConfigError(f"run={run} has no {BEST}: it is kept by runs with eval.every=…; leave checkpoint=best out")
+    for name in CHECKPOINTS[which]:
         if (run / name).exists():
             try:
                 return load_checkpoint(run / name)

@@ -17,9 +17,11 @@ from omegaconf import OmegaConf
 
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.runs.checkpoint import (
+    BEST,
     CHECKPOINT,
     PREVIOUS,
     BrokenCheckpointError,
+    checkpoint_bytes,
     load_checkpoint,
     save_checkpoint,
     write_all,
@@ -233,6 +235,11 @@ class RunLog:
         with disk_errors(self.directory):
             os.fsync(self._progress)
             save_checkpoint(self.directory, checkpoint)
+
+    def save_best(self, checkpoint: dict[str, Any]) -> None:
+        """Keep ``checkpoint`` in ``best.pt``, in place of the one before it."""
+        with disk_errors(self.directory):
+            write_atomically(self.directory / BEST, checkpoint_bytes(checkpoint))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as finished, with ``summary`` in ``done.json``."""

@@ -24,6 +24,8 @@ PURPOSES = {
     "evaluation_start": 10,
     "initial_critic": 11,
     "critic_sample": 12,
+    "greedy_start": 13,
+    "greedy_noise": 14,
 }
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isnan, nan
 from time import perf_counter
 from typing import Protocol
 
 from trpo_cli.parallel.group import Group
 from trpo_cli.training.algorithms import Algorithm, Row
+from trpo_cli.training.evaluation import GreedyEvaluation
 from trpo_cli.training.state import TrainingState
 
 PASSING = "zero_gradient"  # a refusal that may pass by itself: so far no action has been better than another
@@ -17,6 +19,7 @@ class Recorder(Protocol):
 
     def write(self, row: Row) -> None: ...
     def save(self, state: TrainingState) -> None: ...
+    def save_best(self, state: TrainingState) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,15 @@ class Schedule:
     checkpoint_every: int
     total_steps: int | None = None  # environment steps; the iteration that reaches them is the last
     max_refused: int | None = None  # iterations in a row without a step that end the run; None: any number
+    stop_at: float | None = None  # score that ends the run; None: none does
 
-    def is_done(self, iterations: int, steps: int) -> bool:
-        """True if a run with so many iterations and environment steps has come to its end; there is at least one."""
-        limits = ((iterations, self.iterations), (steps, self.total_steps))
+    def is_done(self, iterations: int, steps: int, score: float | None = None) -> bool:
+        """True if a run with so many iterations, environment steps and this score has come to its end.
+
+        There is at least one iteration.
+        """
+        reached = nan if score is None else score
+        limits = ((iterations, self.iterations), (steps, self.total_steps), (reached, self.stop_at))
         return iterations > 0 and any(limit is not None and done >= limit for done, limit in limits)
 
     def is_stuck(self, refused: int) -> bool:
@@ -45,15 +53,17 @@ def train(
     group: Group,
     recorder: Recorder | None,
     stop: Callable[[], bool],
+    evaluate: GreedyEvaluation | None = None,
 ) -> TrainingState:
     """Iterate from ``state`` until the schedule is done or stuck, or any worker's ``stop()`` is true; the last state.
 
+    evaluate: between iterations; None: never
     recorder: the leader's; None in the other workers. The last state is saved unless an error ends the loop.
     """
     saved = state.iteration
 
     def ends() -> bool:
-        return schedule.is_done(state.iteration, state.sim_steps_total) or schedule.is_stuck(state.refused)
+        return schedule.is_done(state.iteration, state.sim_steps_total, state.score) or schedule.is_stuck(state.refused)
 
     while not ends() and not group.maximum(stop()):
         start = perf_counter()
@@ -67,18 +77,33 @@ def train(
             iteration=state.iteration + 1,
             sim_steps_total=state.sim_steps_total + steps,
             time_s=state.time_s + seconds,
+            score=state.score if evaluate else _known(stats["collect/score"]),
         )
+        is_best = False
+        if evaluate is not None and evaluate.is_due(state.iteration):
+            found = evaluate(state, group)
+            is_best = state.best is None or found["eval/score"] > state.best
+            best = found["eval/score"] if is_best else state.best
+            state = replace(state, score=found["eval/score"], best=best, time_s=state.time_s + found["time/eval_s"])
+            stats = stats | found
         if recorder is None:
             continue
         totals: Row = {"sim_steps_total": state.sim_steps_total, "time_s": state.time_s}
         totals["time/steps_per_s"] = steps / seconds
         recorder.write({"iteration": state.iteration - 1} | totals | stats)
+        if is_best:
+            recorder.save_best(state)
         if state.iteration % schedule.checkpoint_every == 0:
             recorder.save(state)
             saved = state.iteration
     if recorder is not None and saved < state.iteration:
         recorder.save(state)
     return state
+
+
+def _known(score: float) -> float | None:
+    """The score of a batch; None before the first episode of a stream has ended."""
+    return None if isnan(score) else score
 
 
 def _refusals(before: TrainingState, stats: Row) -> tuple[int, str]:

@@ -25,7 +25,9 @@ from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Task
 from trpo_cli.sims.spaces import spaces_of, to_json
 from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row
+from trpo_cli.training.evaluation import GreedyEvaluation
 from trpo_cli.training.loop import Schedule, train
+from trpo_cli.training.start import Start
 from trpo_cli.training.state import TrainingState
 
 
@@ -46,6 +48,12 @@ class Plan:
     seed: int
     schedule: Schedule
     critic: Critic | None = None
+    evaluate: GreedyEvaluation | None = None  # between iterations
+    start: Start | None = None  # what a run begins with that goes on from another one
+
+    def is_done(self, state: TrainingState) -> bool:
+        """True if the run has come to its end."""
+        return self.schedule.is_done(state.iteration, state.sim_steps_total, state.score)
 
     @property
     def max_workers(self) -> int | None:
@@ -99,7 +107,7 @@ def _telling_refusals(group: Group) -> Iterator[None]:
 
 
 def _status(state: TrainingState, plan: Plan, asked: Asked) -> int:
-    return 0 if plan.schedule.is_done(state.iteration, state.sim_steps_total) else 128 + (asked() or signal.SIGTERM)
+    return 0 if plan.is_done(state) else 128 + (asked() or signal.SIGTERM)
 
 
 def _open(plan: Plan, group: Group) -> RunLog:
@@ -122,7 +130,9 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     """The leader's part of a run: load the last state, go on training, and print the result."""
     with _telling_refusals(group):
         done = log.finished
-        finished = done is not None and plan.schedule.is_done(done["iterations"], done["sim_steps_total"])
+        finished = done is not None and plan.schedule.is_done(
+            done["iterations"], done["sim_steps_total"], done.get("stopped_at")
+        )
         if not finished:
             saved = log.resume()
             state = _begin(plan, asked) if saved is None else TrainingState.from_dict(saved)
@@ -140,7 +150,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             display.message(f"resuming after iteration {state.iteration - 1}")
         recorder = _Recorder(log, display)
         state = _train(plan, state, group, recorder, asked)
-    if not plan.schedule.is_done(state.iteration, state.sim_steps_total):
+    if not plan.is_done(state):
         if plan.schedule.is_stuck(state.refused):
             raise StuckError(
                 f"after {state.iteration} iterations, of which the last {state.refused} took no step "
@@ -152,6 +162,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     log.finish(
         {"iterations": state.iteration, "sim_steps_total": state.sim_steps_total, "time_s": state.time_s}
         | {"score": recorder.score}
+        | ({} if plan.schedule.stop_at is None else {"stopped_at": state.score})
     )
     print(f"Finished: {log.directory}, score {number(recorder.score)} after {state.time_s:.0f} s of training.")
     print(_where_to_look(log.directory))
@@ -162,7 +173,8 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
     """The state before iteration 0. If a stop is asked for meanwhile, it is not trained from, and not saved."""
     if plan.policy.input_scale != "fixed":
         print(f"{plan.directory}: measuring the inputs of the fresh policy", flush=True)
-    return plan.algorithm.initial(lambda: asked() != 0)
+    state = plan.algorithm.initial(lambda: asked() != 0)
+    return state if plan.start is None else plan.start.replaces(state)
 
 
 def _where_to_look(directory: Path) -> str:
@@ -175,7 +187,7 @@ def _title(plan: Plan, group: Group) -> str:
 
 def _train(plan: Plan, state: TrainingState, group: Group, recorder: "_Recorder | None", asked: Asked) -> TrainingState:
     device = worker_device(plan.device, group.local_rank)
-    return train(plan.algorithm, state.to(device), plan.schedule, group, recorder, lambda: asked() != 0)
+    return train(plan.algorithm, state.to(device), plan.schedule, group, recorder, lambda: asked() != 0, plan.evaluate)
 
 
 class _Recorder:
@@ -194,3 +206,6 @@ class _Recorder:
 
     def save(self, state: TrainingState) -> None:
         self._log.save(state.to_dict())
+
+    def save_best(self, state: TrainingState) -> None:
+        self._log.save_best(state.to_dict())

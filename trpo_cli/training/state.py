@@ -32,6 +32,8 @@ class TrainingState:
     streams: Streams | None = None  # where the episodes stand that run on into the next iteration
     refused: int = 0  # iterations in a row, up to now, whose step was refused for the reason `refusal`
     refusal: str = ""
+    best: float | None = None  # highest score of an evaluation so far
+    score: float | None = None  # of the last evaluation, or of the last batch if there are none; ``stop_at`` reads it
 
     def to(self, device: str | torch.device) -> Self:
         """The state with the parameters that updates change on ``device``."""
@@ -54,6 +56,7 @@ class TrainingState:
         for name in ("critic", "inputs", "streams"):
             if (part := getattr(self, name)) is not None:
                 saved[name] = part.to_dict()
+        saved |= {name: value for name in ("best", "score") if (value := getattr(self, name)) is not None}
         if self.refused:
             saved |= {"refused": self.refused, "refusal": self.refusal}
         if self.search is not None:
@@ -75,6 +78,8 @@ class TrainingState:
             iteration=saved["iteration"],
             sim_steps_total=saved["sim_steps_total"],
             time_s=saved["time_s"],
+            best=saved.get("best"),
+            score=saved.get("score"),
             refused=saved.get("refused", 0),
             refusal=saved.get("refusal", ""),
         )

@@ -1,0 +1,137 @@
+"""Laws of evaluations while training, of the score that ends a run, and of a run that begins with another's policy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from compose import composed, executed, planned
+
+from trpo_cli.cli.evaluate import load_trained
+from trpo_cli.config.plan import plan as make_plan
+from trpo_cli.errors import ConfigError
+from trpo_cli.parallel.group import Group
+from trpo_cli.runs.load import read_checkpoint
+from trpo_cli.samplers.episodes import run_episodes
+from trpo_cli.samplers.randomness import Draw
+from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.sims.base import Task
+from trpo_cli.training.evaluation import PURPOSES
+from trpo_cli.training.run import execute
+
+SMALL = ("iterations=6", "sampler.n_paths=4", "step_limit=40", "optimizer.kl_limit=0.1")
+EVALUATED = (*SMALL, "eval.every=2", "eval.episodes=3")
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "progress.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not key.startswith("time")} for row in found]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return executed(planned(*EVALUATED, f"outputs={tmp_path_factory.mktemp('evaluated')}"))
+
+
+def test_every_second_row_has_the_greedy_score_of_the_policy_after_it(run: Path) -> None:
+    evaluated = [row["iteration"] for row in rows(run) if "eval/return" in row]
+    assert evaluated == [1, 3, 5]
+    sim, policy, theta, _, _ = load_trained(run)
+    actor = PolicyActor(policy, theta, greedy=True)
+    returns = run_episodes(Task(sim, 40), actor, Draw(0), range(3), "rewards", PURPOSES).rewards.sum(0)
+    last = rows(run)[-1]
+    assert last["eval/return"] == pytest.approx(returns.mean()) and last["eval/n_episodes"] == 3
+    assert last["eval/return_std"] == pytest.approx(returns.std())
+    assert last["eval/score"] == pytest.approx(returns.mean() / 40)
+
+
+def test_evaluations_do_not_change_the_training(run: Path, tmp_path: Path) -> None:
+    plain = rows(executed(planned(*SMALL, f"outputs={tmp_path}")))
+    assert [{key: x for key, x in row.items() if not key.startswith("eval/")} for row in rows(run)] == plain
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_score_also_after_a_stop(run: Path, tmp_path: Path) -> None:
+    scores = {row["iteration"] + 1: row["eval/score"] for row in rows(run) if "eval/score" in row}
+    best = read_checkpoint(run, "best")
+    assert best["iteration"] == max(scores, key=lambda iteration: (scores[iteration], -iteration))
+    assert load_trained(run, "best")[2].equal(best["theta"])
+    for stopped_after in range(1, 6):
+        plan = planned(*EVALUATED, f"outputs={tmp_path / str(stopped_after)}")
+        log = plan.directory / "progress.jsonl"
+        execute(
+            plan, Group(), lambda log=log, n=stopped_after: 15 if log.exists() and len(rows(log.parent)) >= n else 0
+        )
+        assert len(rows(executed(plan))) == 6
+        assert rows(plan.directory) == rows(run)
+        assert read_checkpoint(plan.directory, "best")["theta"].equal(best["theta"])
+
+
+def test_a_run_without_evaluations_has_no_best_checkpoint(tmp_path: Path) -> None:
+    directory = executed(planned(*SMALL, f"outputs={tmp_path}"))
+    with pytest.raises(ConfigError, match=r"has no best\.pt"):
+        read_checkpoint(directory, "best")
+    with pytest.raises(ConfigError, match="checkpoint=first must be one of last, best"):
+        read_checkpoint(directory, "first")
+
+
+@pytest.mark.parametrize(("words", "column"), [(EVALUATED, "eval/score"), (SMALL, "collect/score")])
+def test_the_first_score_that_is_high_enough_ends_the_run(
+    words: tuple[str, ...], column: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reached = rows(run)[3][column] - 1e-6
+    first = next(row["iteration"] for row in rows(run) if row.get(column, -1) >= reached)
+    plan = planned(*words, f"stop_at={reached}", f"outputs={tmp_path}")
+    assert len(rows(executed(plan))) == first + 1
+    capsys.readouterr()
+    executed(plan)
+    assert "is finished" in capsys.readouterr().out
+    assert rows(executed(planned(*words, f"outputs={tmp_path}"))) == (
+        rows(run) if words == EVALUATED else rows(plan.directory)
+    )
+    assert len(rows(plan.directory)) == 6
+
+
+def test_a_run_begins_with_anothers_policy_inputs_and_value_function(tmp_path: Path) -> None:
+    words = ("env=hopper_v5", "sampler.steps_per_iteration=64", "policy.hidden_sizes=[4]", "critic.hidden_sizes=[4]")
+    source = executed(planned(*words, "total_steps=1200", f"outputs={tmp_path}"))
+    learnt = read_checkpoint(source)
+    plan = planned(*words, "total_steps=64", f"init_from={source}", "seed=1", "name=other", f"outputs={tmp_path}")
+    assert plan.start is not None and plan.identity["init_from"] == str(source)
+    begun = plan.start.replaces(plan.algorithm.initial())
+    assert begun.theta.equal(learnt["theta"]) and begun.iteration == begun.sim_steps_total == 0
+    assert begun.critic is not None and begun.critic.theta.equal(learnt["critic"]["theta"])
+    assert begun.inputs is not None and begun.inputs.n == learnt["inputs"]["n"]
+    np.testing.assert_array_equal(begun.input_map.centre, learnt["input_map"]["centre"].numpy())
+    directory = executed(plan)
+    assert rows(directory)[0]["sim_steps_total"] == 64 and not read_checkpoint(directory)["theta"].equal(
+        learnt["theta"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["policy.hidden_sizes=[5]"], r"has a policy of \d+ parameters, and this run's has \d+"),
+        (["policy.input_scale=running"], r"has policy\.input_scale=another one, and this run has running"),
+        (["optimizer=cem"], "init_from would not be used"),
+        (["init_from=nowhere"], "init_from=nowhere is no run directory"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(run: Path, words: list[str], sentence: str) -> None:
+    words = [f"init_from={run}", *words]
+    with pytest.raises(ConfigError, match=sentence):
+        make_plan(*composed(*words), words)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("eval.every=0", r"eval\.every=0 must be at least 1"),
+        ("eval.episodes=5", r"eval\.episodes would not be used: eval\.every is not set"),
+        ("stop_at=inf", "stop_at=inf must be a finite number"),
+    ],
+)
+def test_settings_out_of_range_are_refused(word: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        make_plan(*composed(word), [word])
