@@ -221,6 +221,15 @@ def test_what_a_sweeper_raises_is_one_sentence_and_the_table_is_printed(
     assert "\njob  state" in output
 
 
+@pytest.mark.parametrize("word", ["seed=a,b", "optimizer.kl_limit=-1,-2"])
+def test_a_sweep_that_is_refused_leaves_no_folder(word: str, trpo_train: Command):
+    assert trpo_train("-m", *TINY, word, "outputs=new/folder")[0] == 2
+    assert not list(Path.cwd().iterdir())
+    Path("old").mkdir()
+    assert trpo_train("-m", *TINY, word, "outputs=old")[0] == 2
+    assert Path("old").is_dir() and not list(Path("old").iterdir())
+
+
 def test_a_sweep_of_one_job_says_what_is_wrong_without_an_empty_name(trpo_train: Command):
     assert trpo_train("-m", *TINY, "env.dt=0")[2].startswith("trpo-train: env.dt=0.0 must be > 0\n")
 

@@ -3,14 +3,17 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
 from time import sleep
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.errors import MissingConfigException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
 from trpo_cli.cli.words import key_of
 
@@ -57,6 +60,25 @@ def _shortened(folder: str) -> str:
         return folder
     end = f"-{sha256(folder.encode()).hexdigest()[:8]}"
     return folder.encode()[: LONGEST - len(end)].decode(errors="ignore") + end
+
+
+class SweepFolder(Callback):
+    """Hydra's hook at the start of a sweep, where Hydra writes ``multirun.yaml`` before it has checked any job."""
+
+    _made: ClassVar[list[Path]] = []  # the folder and those above it, if they did not exist before; innermost first
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        SweepFolder._made[:] = [path for path in (folder, *folder.parents) if not path.exists()]
+
+    @classmethod
+    def remove_if_unused(cls) -> None:
+        """Remove a folder that holds nothing but ``multirun.yaml`` and was made for it."""
+        with suppress(OSError):  # something is in it, or the disk failed
+            if cls._made and [path.name for path in cls._made[0].iterdir()] == ["multirun.yaml"]:
+                (cls._made[0] / "multirun.yaml").unlink()
+                for folder in cls._made:
+                    folder.rmdir()
 
 
 def granted_cores(launcher: Mapping[str, Any], cores: int) -> int:

@@ -26,6 +26,7 @@ from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain, explain_flags  # noqa: E402
 from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
 from trpo_cli.cli.sweeps import (  # noqa: E402
+    SweepFolder,
     end_with,
     explain_missing_plugin,
     granted_cores,
@@ -114,6 +115,8 @@ def _run_hydra(job: Callable[[DictConfig], None]) -> None:
         if ledger is not None and (jobs := ledger.jobs()):
             print(f"\n{table(jobs)}", flush=True)
     if failures:
+        if sweeps:
+            SweepFolder.remove_if_unused()
         raise failures[0]
 
 
