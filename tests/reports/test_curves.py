@@ -1,6 +1,7 @@
 """How runs become curves: seeds, variants, sweeps, means."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,24 @@ def test_workers_seed_and_name_do_not_make_a_variant(make_run: MakeRun):
     root = make_run(seed=1, name="b").parents[4]
     curve = only(group_into_curves(find_runs([root])))
     assert [run.seed for run in curve.runs] == [0, 1] and curve.changes == {}
+
+
+def test_within_an_experiment_the_settings_with_most_seeds_are_the_main_ones(make_run: MakeRun):
+    make_run(seed=0)
+    for seed in (1, 2):
+        root = make_run(seed=seed, kl_slack=2.0).parents[4]
+    found = {curve.label: len(curve.runs) for curve in group_into_curves(find_runs([root]))}
+    assert found == {"single_path": 2, "single_path[kl_slack=1]": 1}
+
+
+def test_the_steps_of_a_curve_are_the_mean_over_its_seeds(make_run: MakeRun):
+    make_run(seed=0)
+    curve = only(group_into_curves(find_runs([make_run(seed=1).parents[4]])))
+    one, other = curve.runs
+    rows = [row | {"sim_steps_total": 3 * row["sim_steps_total"]} for row in other.rows]
+    np.testing.assert_array_equal(
+        replace(curve, runs=(one, replace(other, rows=rows))).x("sim_steps"), [1000, 2000, 3000]
+    )
 
 
 def test_of_two_runs_of_a_seed_the_longer_one_counts(make_run: MakeRun):

@@ -16,7 +16,7 @@ from trpo_cli.samplers.base import Memory, Sampler
 from trpo_cli.samplers.episodes import run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
-from trpo_cli.sims.base import Task
+from trpo_cli.sims.base import Step, Task
 from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row
 from trpo_cli.training.state import TrainingState
 
@@ -176,6 +176,19 @@ def test_a_critic_is_fitted_to_this_workers_share_of_the_states_that_it_takes():
         algorithm._learn(algorithm.policy, state, whole, Draw(3), WORLD)
         sample = whole.some(30 // n_workers, Draw(3).generator("critic_sample"))
         np.testing.assert_array_equal(critic.fits[-1], sample.targets)
+
+
+def test_streams_run_on_from_one_iteration_to_the_next():
+    class Endless(Point):
+        def step(self, states: np.ndarray, actions: np.ndarray) -> Step:
+            return super().step(states, actions)._replace(terminated=np.zeros(len(states), bool))
+
+    sampler = single(streams=2, steps_per_iteration=10)
+    algorithm = PolicyUpdate(Task(Endless(), 1000), mlp(POINT), sampler, trpo(), 0, Noted())
+    state = algorithm.initial()
+    for iteration in range(3):
+        state, _ = algorithm.iterate(replace(state, iteration=iteration), WORLD)
+    assert state.streams is not None and state.streams.t.tolist() == [15, 15]
 
 
 def test_every_candidate_is_scored_by_one_episode_in_its_own_lane():

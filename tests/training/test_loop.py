@@ -181,3 +181,8 @@ def test_a_budget_of_steps_ends_the_run_after_the_iteration_that_reaches_it(
     schedule = Schedule(6, 1, total)
     done = [n for n in range(7) if schedule.is_done(n, n * steps)]
     assert done[0] == expected
+
+
+def test_there_is_at_least_one_iteration_even_if_the_first_moments_took_all_steps():
+    budget = Schedule(None, 1, total_steps=1000)
+    assert [budget.is_done(n, 1000) for n in (0, 1)] == [False, True] and not budget.is_done(5, 999)
