@@ -134,6 +134,7 @@ def test_a_state_survives_a_checkpoint(tmp_path: Path):
         ({"steps": 0}, "steps"),
         ({"cg_iterations": 0}, "cg_iterations"),
         ({"damping": 0.0}, "damping"),
+        ({"damping": np.inf}, "damping"),
         ({"target_memory": 1.0}, "target_memory"),
     ],
 )
