@@ -40,12 +40,6 @@ def test_the_interval_of_a_mean_is_students():
     assert np.isnan(mean_with_interval(np.full((2, 1), np.nan))).all()
 
 
-def test_an_interval_is_that_of_the_seeds_that_have_a_value():
-    nan = np.nan
-    found = mean_with_interval(np.array([[5.0, 7.0, nan, nan], [5.0, 9.0, nan, nan], [5.0, nan, 4.0, nan]]))
-    np.testing.assert_array_equal(found, [[5, 8, 4, nan], [5, 7, 4, nan], [5, 9, 4, nan]])
-
-
 def test_seeds_are_drawn_within_their_task():
     """Tasks of one seed each never change places, however far apart they are."""
     tasks = [np.array([0.0]), np.array([1000.0]), np.array([5.0])]

@@ -103,7 +103,7 @@ def test_a_truncated_episode_does_not_count_as_terminated(sampler: Any):
 
 def test_a_branch_that_the_simulator_cuts_is_worth_the_more_the_later_it_is_cut():
     class Ten:
-        gae_lambda = 1.0
+        gae_lambda, least_advantage = 1.0, 0.0
 
         def __call__(self, obs: Array) -> Array:
             return np.full(len(obs), 10.0)

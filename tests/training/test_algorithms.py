@@ -148,7 +148,7 @@ def test_a_running_input_map_is_of_all_observations_and_acts_from_the_next_itera
 class Noted:
     """A critic that knows nothing, and keeps how many states each fit was given, and which."""
 
-    gae_lambda, max_states = 1.0, 30
+    gae_lambda, least_advantage, max_states = 1.0, 0.0, 30
 
     def __init__(self) -> None:
         self.fits: list[np.ndarray] = []

@@ -42,7 +42,7 @@ class Critic(Protocol):
 
     @property
     def least_advantage(self) -> float:
-        """Deviation of the advantages, relative to the size of the targets, below which they are errors of V."""
+        """Deviation of the advantages, relative to the size of the rewards, below which they are errors of V."""
         ...
 
     @property

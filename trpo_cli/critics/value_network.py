@@ -5,7 +5,7 @@ corrected, so that the value function stays what it was (van Hasselt et al. 2016
 """
 
 from dataclasses import dataclass, replace
-from math import nan, sqrt
+from math import inf, nan, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -97,7 +97,7 @@ class CriticSettings:
     """What every shipped critic is configured with, beside its network."""
 
     gae_lambda: float  # λ of the advantages: 1 sums all rewards that follow, 0 looks one step ahead
-    least_advantage: float  # advantages that vary less, relative to the targets, are errors of V: no step of the policy
+    least_advantage: float  # advantages that vary less, relative to the rewards, are errors of V: no step of the policy
     steps: int  # Gauss-Newton steps per batch
     cg_iterations: int  # conjugate gradient iterations per step
     damping: float  # added to the diagonal while solving for a step
@@ -106,6 +106,6 @@ class CriticSettings:
     def fitting(self) -> GaussNewton:
         """The fit; ConfigError if a setting is out of range."""
         require(0 <= self.gae_lambda <= 1, "critic.gae_lambda", self.gae_lambda, "in [0, 1]")
-        require(0 <= self.least_advantage < 1, "critic.least_advantage", self.least_advantage, "in [0, 1)")
+        require(0 <= self.least_advantage < inf, "critic.least_advantage", self.least_advantage, "a finite number >= 0")
         require(0 <= self.target_memory < 1, "critic.target_memory", self.target_memory, "in [0, 1)")
         return GaussNewton(self.steps, self.cg_iterations, self.damping)

@@ -31,7 +31,7 @@ class ValueFunction(Protocol):
 
     @property
     def least_advantage(self) -> float:
-        """Deviation of the advantages, relative to the size of the targets, below which they are errors of V."""
+        """Deviation of the advantages, relative to the size of the rewards, below which they are errors of V."""
         ...
 
     def __call__(self, obs: NDArray[np.generic]) -> NDArray[np.float64]:

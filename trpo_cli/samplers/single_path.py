@@ -144,7 +144,7 @@ class SinglePath:
         following[roll.lengths - 1, lanes] = values_beyond(value, roll)
         ended[roll.lengths - 1, lanes] = True
         found = generalised_advantages(roll.rewards, values, following, ended > 0, self.gamma, value.gae_lambda)
-        return self._standardised(found[roll.t, roll.column], seen, value.least_advantage, group)
+        return self._standardised(found[roll.t, roll.column], seen, value.least_advantage, roll.rewards, group)
 
     def estimated_advantages(
         self, stretch: Stretch, value: ValueFunction, group: Group
@@ -156,20 +156,26 @@ class SinglePath:
         following[stretch.truncated] = value(stretch.cut_obs)
         following[stretch.terminated] = 0.0
         found = generalised_advantages(stretch.rewards, values, following, stretch.ended, self.gamma, value.gae_lambda)
-        return self._standardised(found.ravel(), seen, value.least_advantage, group)
+        return self._standardised(found.ravel(), seen, value.least_advantage, stretch.rewards, group)
 
     def _standardised(
-        self, advantages: NDArray[np.float64], values: NDArray[np.float64], least: float, group: Group
+        self,
+        advantages: NDArray[np.float64],
+        values: NDArray[np.float64],
+        least: float,
+        rewards: NDArray[np.float64],
+        group: Group,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Advantages ``[M]`` with mean 0 and standard deviation 1 if that is asked for, and the targets ``[M]``.
 
-        All advantages are 0 if their deviation is below ``least`` of the size of the targets. Once a pole stands, every
-        return is the same and what is left are errors of V: each step to the trust region's boundary, however small
-        the errors, would follow them, until the pole falls.
+        All advantages are 0 if their deviation is below ``least`` of the root mean square of the rewards. Once a pole
+        stands, every return is the same and what is left are errors of V: each step to the trust region's boundary,
+        however small the errors, would follow them, until the pole falls.
         """
         targets = advantages + values
-        mean, std = _mean_and_std(advantages, targets, group, least)
-        if std == 0:
+        mean, std = _mean_and_std(advantages, targets, group)
+        n, squares = group.sums(len(advantages), (rewards**2).sum())
+        if std <= least * (squares / n) ** 0.5:
             return np.zeros_like(advantages), targets
         return ((advantages - mean) / std if self.standardise else advantages), targets
 
@@ -186,14 +192,9 @@ class SinglePath:
         return totals[last] / counts[last]
 
 
-def _mean_and_std(
-    x: NDArray[np.float64], size_of: NDArray[np.float64], group: Group, least: float = 0.0
-) -> tuple[float, float]:
-    """Mean and standard deviation over all workers.
-
-    The deviation is 0 if it is rounding, or less than ``least``, beside the root mean square of ``size_of``.
-    """
+def _mean_and_std(x: NDArray[np.float64], size_of: NDArray[np.float64], group: Group) -> tuple[float, float]:
+    """Mean and standard deviation over all workers; the deviation is 0 if it is rounding beside ``size_of``."""
     n, total, size = group.sums(len(x), x.sum(), (size_of**2).sum())
     # Subtract the mean first: the difference of two sums of squares could be all rounding.
     variance = group.sums(((x - total / n) ** 2).sum())[0] / n
-    return total / n, variance**0.5 if variance > max(ROUNDING, least**2) * size / n else 0.0
+    return total / n, variance**0.5 if variance > ROUNDING * size / n else 0.0
