@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_ends_a_run_that_is_stuck_and_the_terminal_is_whole(tmp_
 
 @pytest.mark.parametrize(
     ("n", "victim", "status"),
-    [(1, 0, -9), (2, 0, -9), (2, 1, 1), (3, 3, 1)],
+    [(1, 1, 1), (2, 0, -9), (2, 1, 1), (3, 3, 1)],
     ids=["alone", "command", "leader", "worker"],
 )
 def test_kill_9_at_any_process_ends_the_run_which_resumes(
@@ -145,11 +145,12 @@ def test_kill_9_at_any_process_ends_the_run_which_resumes(
     with trpo_train(tmp_path, f"workers={n}", FAULT="slow:0:0") as command:
         until(lambda: len(progress(tmp_path / RUN)) > 1)
         processes = command.alive()
-        assert len(processes) == (1 if n == 1 else 1 + n)
+        assert len(processes) == 1 + n
         os.kill(processes[victim], signal.SIGKILL)
         assert command.ended(END_S) == status
+    who = f"worker {victim - 1} of {n}" if n > 1 else "the run"
     told = [
-        f"trpo-train: worker {victim - 1} of {n} was killed by SIGKILL, as the kernel does when memory runs out; "
+        f"trpo-train: {who} was killed by SIGKILL, as the kernel does when memory runs out; "
         "the last checkpoint is intact, the same command resumes"
     ]
     assert command.sentences() == (told if victim else [])

@@ -10,8 +10,8 @@ import trpo_cli
 # A module imports from its own room and from rooms that come earlier.
 ROOMS = (
     "errors",
-    "sims",
     "parallel",
+    "sims",
     "policies",
     "runs",
     "samplers",

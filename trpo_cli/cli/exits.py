@@ -3,9 +3,11 @@
 Exit status: 0 done, 2 bad input, 1 a run that cannot go on, 128 + n stopped by signal n.
 """
 
+import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.messages import explain_value
 from trpo_cli.errors import ConfigError, Interrupted, RunError, StuckError
+from trpo_cli.parallel.children import end_all, for_command
 
 
 class JobError(RuntimeError):
@@ -25,6 +28,7 @@ class JobError(RuntimeError):
 def sentences(command: str) -> Iterator[None]:
     """Turn what can go wrong into one sentence on the error stream and an exit status."""
 
+    @for_command
     def at_once(number: int, frame: object) -> None:
         """What a signal does while there is no run to save."""
         if "joblib" in sys.modules:
@@ -32,10 +36,12 @@ def sentences(command: str) -> Iterator[None]:
         # Do not raise here: if torch is being imported, its C++ code may abort on an exception.
         if os.environ.get("RANK", "0") == "0":
             say(command, "stopped at once")
+        end_all()
         os._exit(128 + number)
 
     before = {number: signal.signal(number, at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _require_working_directory()
         yield
     except (Exception, Interrupted) as error:
         if (found := verdict(error)) is None:
@@ -60,10 +66,28 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, BrokenPipeError):
         return 128 + signal.SIGPIPE, _with_notes("standard output was closed", error)
     if isinstance(error, OSError):
-        return 1, f"cannot write to {error.filename or 'standard output'}: {error.strerror}"
+        return 1, _refused_by_system(error)
     if isinstance(error, Interrupted):
         return 128 + error.args[0], _with_notes("stopped at once", error)
     return None
+
+
+def _require_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError("the working directory does not exist any more; go to another one") from error
+
+
+def _refused_by_system(error: OSError) -> str:
+    """What the system refused. Only printing fails with these numbers and without the name of a file."""
+    if error.filename is not None:
+        return f"cannot write to {error.filename}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF):
+        return f"cannot write to standard output: {error.strerror}"
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in where)
+    return f"the system refused a request: {error.strerror or error}{place}"
 
 
 def _with_notes(sentence: str, error: BaseException) -> str:

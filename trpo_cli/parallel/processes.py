@@ -1,43 +1,39 @@
 """Starts and supervises the workers of one machine, or joins those that torchrun started.
 
-The command itself only waits: it forks the workers, tells the leader of signals that ask for a stop, and ends all
-workers when one dies. How long it takes until a run ends:
+The command itself only waits: it forks the workers (a single one too), tells the leader of signals that ask for a
+stop, and ends all workers when one dies. How long it takes until a run ends:
 
 - After a signal (Ctrl-C, SIGTERM, SIGHUP): until the iteration is done and saved. A second signal, half a second later
   or more, ends everything at once and loses the iterations since the last checkpoint.
 - After the death of a worker: the others have ``GRACE_S`` to notice, then they are killed.
 - After the death of the command: its workers die at once.
-- If a worker is suspended (SIGSTOP, Ctrl-Z) or stuck: for ever, because it looks like one that simulates for hours.
+- If a worker is suspended (SIGSTOP) or stuck: for ever, because it looks like one that simulates for hours.
   Under torchrun, `torch.distributed` gives up after half an hour.
 """
 
-import ctypes
 import errno
 import os
+import select
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Thread
-from time import monotonic
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from trpo_cli.errors import ConfigError, RunError
+from trpo_cli.errors import ConfigError, Interrupted, RunError
+from trpo_cli.parallel.children import begin, die_with, end, how_it_ended, leave, start, wait_for_end
 from trpo_cli.parallel.group import Group
 
 GRACE_S = 5.0  # for the other workers to end by themselves once one has ended
 NO_LIMIT = timedelta(days=365)  # for an exchange between workers of this machine: the command notices deaths
-PR_SET_PDEATHSIG = 1  # prctl: the kernel's signal to a process whose parent died
 
 Plan = TypeVar("Plan")
 Body = Callable[[Group], int]  # what every worker runs; its exit status
@@ -82,31 +78,42 @@ def run(n: int, body: Body) -> int:
     Raises ConfigError, RunError or BrokenPipeError (standard output was closed) for every error, and Interrupted for a
     signal that ends everything at once.
     """
-    if under_torchrun():
-        return _run_guarded(lambda: _run_in_group(body))
-    return _run_guarded(lambda: body(Group())) if n == 1 else _run_forked(n, body)
+    if not under_torchrun():
+        return _run_forked(n, body)
+    return _run_guarded(lambda: _run_in_group(body))
 
 
 def _run_guarded(work: Callable[[], int]) -> int:
-    """Call ``work`` and turn every error in it into one of the three that ``run`` raises."""
+    """Call ``work`` and turn every error in it into one of those that ``run`` raises."""
     try:
         status = work()
-        sys.stdout.flush()
-    except (ConfigError, RunError, BrokenPipeError):
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (ConfigError, RunError, Interrupted):
         raise
-    except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
-            raise BrokenPipeError(errno.EPIPE, "standard output was closed") from error  # rich raises SystemExit for it
+    except BaseException as error:
+        if _lost_standard_output(error):
+            raise BrokenPipeError(errno.EPIPE, "standard output was closed") from error
         if os.environ.get("TRPO_TRACEBACK"):
             traceback.print_exception(error)
         raise _failure(error) from error
     return status
 
 
+def _lost_standard_output(error: BaseException) -> bool:
+    """True if nobody reads any more what this process prints. A simulator may have lost a pipe of its own instead."""
+    if isinstance(error, SystemExit):  # what rich makes of it, after it has replaced the descriptor
+        last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        return isinstance(error.__context__, BrokenPipeError) and last.parts[-2:] == ("rich", "console.py")
+    poll = select.poll()
+    poll.register(1, 0)
+    return isinstance(error, BrokenPipeError) and any(state & select.POLLERR for _, state in poll.poll(0))
+
+
 def _failure(error: BaseException) -> RunError:
     """What failed, and in which line, in one sentence."""
     group = Group()
-    who = f"worker {group.rank} of {group.size}" if group.size > 1 else "the run"
+    who = _name(group.rank, group.size)
     where = traceback.extract_tb(error.__traceback__)[-1]
     file = Path(where.filename)
     if file.parts[-3:-1] == ("torch", "distributed") and isinstance(error, RuntimeError):
@@ -141,7 +148,7 @@ def agree_on(prepare: Callable[[], Plan]) -> Plan:
 def _join() -> None:
     if not dist.is_initialized():
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            _die_with(os.getppid())
+            die_with(os.getppid())
         dist.init_process_group("gloo")
 
 
@@ -163,51 +170,43 @@ def _run_in_group(body: Body) -> int:
 
 
 def _run_forked(n: int, body: Body) -> int:
-    context = get_context("fork")
-    reports = context.SimpleQueue()
-    sys.stdout.flush()
-    folder = Path(tempfile.mkdtemp(prefix="trpo-"))
-    workers: list[BaseProcess] = [
-        context.Process(target=_worker, args=(rank, n, folder, os.getpid(), body, reports), daemon=True)
-        for rank in range(n)
-    ]
+    reports = get_context("fork").SimpleQueue()
+    folder = Path(tempfile.mkdtemp(prefix="trpo-")) if n > 1 else None
+    workers: list[BaseProcess] = []
     try:
-        _start(workers)
+        for rank in range(n):
+            workers.append(_start(rank, n, folder, body, reports))
         codes = _supervise(workers)
     finally:
-        _end(workers)
-        shutil.rmtree(folder, ignore_errors=True)
-        _restore_cursor(workers[0])
+        end(workers)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        if workers:
+            _restore_cursor(workers[0])
     told: list[Exception] = []
     while not reports.empty():
         told.append(reports.get())
     return _verdict(codes, told)
 
 
-def _start(workers: list[BaseProcess]) -> None:
-    for k, worker in enumerate(workers):
-        try:
-            worker.start()
-        except OSError as error:
-            reason = f"only {k} could be started ({error.strerror})"
-            raise RunError(f"workers={len(workers)}: {reason}; use fewer") from error
+def _start(rank: int, n: int, folder: Path | None, body: Body, reports: Any) -> BaseProcess:
+    try:
+        return start(_worker, rank, n, folder, os.getpid(), body, reports)
+    except OSError as error:
+        reason = f"only {rank} could be started ({error.strerror})"
+        raise RunError(f"workers={n}: {reason}; use fewer") from error
 
 
 def _supervise(workers: list[BaseProcess]) -> list[int | None]:
     """Wait until the leader has ended or any worker has failed, then end all; exit codes, None for the killed ones."""
-    running = {worker.sentinel: worker for worker in workers}
-    failed = False
-    while workers[0].sentinel in running and not failed:
-        for sentinel in wait(list(running)):
-            worker = running.pop(sentinel)  # type: ignore[arg-type]
-            worker.join()
+    running, failed = list(workers), False
+    while workers[0] in running and not failed:
+        for worker in wait_for_end(running):
+            running.remove(worker)
+            end([worker])
             failed |= not _in_order(worker.exitcode)
-    deadline = monotonic() + GRACE_S
-    for worker in workers:
-        worker.join(max(deadline - monotonic(), 0.0))
-    codes = [worker.exitcode for worker in workers]
-    _end(workers)
-    return codes
+    killed = end(running, GRACE_S)
+    return [None if worker in killed else worker.exitcode for worker in workers]
 
 
 def _in_order(code: int | None) -> bool:
@@ -227,22 +226,15 @@ def _verdict(codes: list[int | None], told: list[Exception]) -> int:
             raise error
     for rank, code in enumerate(codes):
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            reason = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
-            raise RunError(f"worker {rank} of {len(codes)} was killed by {name}{reason}")
+            raise RunError(f"{_name(rank, len(codes))} {how_it_ended(code)}")
     if told:
         raise told[0]
     rank, code = next((rank, code) for rank, code in enumerate(codes) if not _in_order(code))
-    raise RunError(f"worker {rank} of {len(codes)} ended with status {code}")
+    raise RunError(f"{_name(rank, len(codes))} {how_it_ended(code)}")
 
 
-def _end(workers: list[BaseProcess]) -> None:
-    """Kill the workers that are still there."""
-    started = [worker for worker in workers if worker.pid is not None]
-    for worker in started:
-        worker.kill()
-    for worker in started:
-        worker.join()
+def _name(rank: int, size: int) -> str:
+    return f"worker {rank} of {size}" if size > 1 else "the run"
 
 
 def _restore_cursor(leader: BaseProcess) -> None:
@@ -252,38 +244,28 @@ def _restore_cursor(leader: BaseProcess) -> None:
             os.write(sys.stdout.fileno(), b"\r\x1b[2K\x1b[?25h")
 
 
-def _worker(rank: int, size: int, folder: Path, parent: int, body: Body, reports: Any) -> None:
+def _worker(rank: int, size: int, folder: Path | None, parent: int, body: Body, reports: Any) -> None:
     """One worker process, from its fork to its end."""
-    _die_with(parent)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
-
-    def work() -> int:
-        rendezvous = (folder / "rendezvous").as_uri()
-        dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size, timeout=NO_LIMIT)
-        group = Group()
-        group.sums(0.0)  # returns when all have joined
-        shutil.rmtree(folder, ignore_errors=True)  # now: after a kill -9 nothing would remove it
-        status = body(group)
-        dist.destroy_process_group()
-        return status
-
+    begin(parent)
     try:
-        status = _run_guarded(work)
+        status = _run_guarded(lambda: body(Group()) if folder is None else _join_forked(rank, size, folder, body))
+    except Interrupted as error:
+        status = 128 + error.args[0]
     except BaseException as error:
         told = error if isinstance(error, ConfigError | RunError | BrokenPipeError) else _failure(error)
         reports.put(type(told)(str(told)[:900]))  # short enough for a pipe to take it in one piece
         status = 1
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
-    os._exit(status)  # skip the exit handlers that were copied from the parent
+    leave(status)
 
 
-def _die_with(parent: int) -> None:
-    """Have this process killed when its parent dies, for any reason."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    elif (command := parent_process()) is not None:
-        Thread(target=lambda: (command.join(), os._exit(1)), daemon=True).start()
-    if os.getppid() != parent:  # it died before the call
-        os._exit(1)
+def _join_forked(rank: int, size: int, folder: Path, body: Body) -> int:
+    """Join the other workers and run ``body``; returns its exit status."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    rendezvous = (folder / "rendezvous").as_uri()
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size, timeout=NO_LIMIT)
+    group = Group()
+    group.sums(0.0)  # returns when all have joined
+    shutil.rmtree(folder, ignore_errors=True)  # now: after a kill -9 nothing would remove it
+    status = body(group)
+    dist.destroy_process_group()
+    return status

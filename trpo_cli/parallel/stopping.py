@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from trpo_cli.errors import Interrupted
+from trpo_cli.parallel.children import SIGNALS, for_workers, pause
 from trpo_cli.parallel.processes import prints_messages
 
 INSIST_S = 0.5  # a signal this soon after the first is ignored: timeout(1) and torchrun send it twice
@@ -30,23 +31,26 @@ class StopRequest:
         return self._noted[0]
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup
             self._handlers[number] = signal.signal(number, self._note)
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+            self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._handlers.items():
             # After a request the command is ending: no further signal may disturb it.
-            signal.signal(number, signal.SIG_IGN if self() else handler)
+            signal.signal(number, signal.SIG_IGN if self() and number != signal.SIGTSTP else handler)
 
+    @for_workers
     def _note(self, number: int, frame: object) -> None:
         self._noted[0] = self._noted[0] or number
         if os.getpid() != self._command:
-            return  # a worker: a terminal's Ctrl-C reaches it as well
+            return  # a worker
         if monotonic() - self._since > INSIST_S:
-            for taken in self._handlers:
+            for taken in SIGNALS:
                 signal.signal(taken, signal.SIG_IGN)
             raise Interrupted(number)
         if self._since == inf:
