@@ -246,3 +246,14 @@ def test_a_hopper_is_filmed_or_a_sentence_says_what_to_install(backend: str, tmp
     else:
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and not film.exists()
         assert "apt install libegl1" in done.stderr or "cannot be imported" in done.stderr
+
+
+def test_a_run_from_before_a_setting_existed_can_be_evaluated(tmp_path: Path):
+    words = ("sampler.streams=null", "sampler.steps_per_iteration=20", "policy.input_scale=none", "iterations=1")
+    run = executed(planned("env=gymnasium", "env.id=CartPole-v1", *words, f"outputs={tmp_path}"))
+    saved = run / ".hydra" / "config.yaml"
+    text = saved.read_text()
+    assert "  max_lanes: 256\n" in text
+    saved.write_text(text.replace("  max_lanes: 256\n", ""))
+    sim, *_ = load_trained(run)
+    assert sim.max_lanes == 256

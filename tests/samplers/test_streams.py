@@ -230,9 +230,9 @@ SIMS = {
     "chain": lambda: Chain(),
     "hopper": lambda: planned("env=hopper_v5").task.sim,
     "pong": lambda: planned("env=atari/pong", "env.sticky_actions=0.25").task.sim,
-    "gymnasium, discrete": lambda: Gymnasium("CartPole-v1", None),
-    "gymnasium, continuous": lambda: Gymnasium("Pendulum-v1", None),
-    "gymnasium, MuJoCo": lambda: Gymnasium("Reacher-v5", None),
+    "gymnasium, discrete": lambda: Gymnasium("CartPole-v1", None, 256),
+    "gymnasium, continuous": lambda: Gymnasium("Pendulum-v1", None, 256),
+    "gymnasium, MuJoCo": lambda: Gymnasium("Reacher-v5", None, 256),
 }
 
 
@@ -316,4 +316,4 @@ def test_an_environment_that_does_not_repeat_itself_has_no_streams(monkeypatch: 
 
     gymnasium.register("Unrepeatable-v0", Random, max_episode_steps=10)
     with pytest.raises(ConfigError, match=r"env\.id=Unrepeatable-v0 does not repeat itself.*sampler\.streams=null"):
-        streams(2, 4).check(Gymnasium("Unrepeatable-v0", None), has_critic=True)
+        streams(2, 4).check(Gymnasium("Unrepeatable-v0", None, 256), has_critic=True)

@@ -25,7 +25,7 @@ def hopper() -> Locomotion:
         (Chain(), ()),
         (cartpole(), (Drawable, Timed)),
         (hopper(), (Drawable, Timed)),
-        (Gymnasium("CartPole-v1", None), (Copyable, Limited)),
+        (Gymnasium("CartPole-v1", None, 256), (Copyable, Limited)),
     ],
     ids=["chain", "cartpole", "hopper", "gymnasium"],
 )

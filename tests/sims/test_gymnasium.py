@@ -14,6 +14,7 @@ from trpo_cli.parallel import processes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.sims.base import Continuous, Discrete
 from trpo_cli.sims.gymnasium import Gymnasium
+from trpo_cli.sims.gymnasium_pool import Environments
 from trpo_cli.training.run import execute
 
 WALKS = [
@@ -41,7 +42,7 @@ TWIGS = (
 
 
 def simulator(env_id, **kwargs):
-    return Gymnasium(env_id, kwargs or None)
+    return Gymnasium(env_id, kwargs or None, 256)
 
 
 def actions_for(sim, n, seed):
@@ -140,9 +141,8 @@ def test_single_paths_copy_nothing_and_replay_nothing(monkeypatch):
 
 def test_environments_of_forgotten_episodes_are_used_again(monkeypatch):
     sim, made = simulator("gym_envs:Walk-v0"), []
-    assert sim._can_be_reused
-    make = Gymnasium._make
-    monkeypatch.setattr(Gymnasium, "_make", lambda self: made.append(make(self)) or made[-1])
+    make = Environments.new
+    monkeypatch.setattr(Environments, "new", lambda self: made.append(make(self)) or made[-1])
     for _ in range(3):
         walked(sim, n_steps=2)
     assert len(made) == 3
@@ -204,7 +204,7 @@ def test_a_terminal_state_at_the_step_that_is_cut_is_terminated_only():
 def refusal(env_id, kwargs=None):
     """The one sentence in which an environment is refused."""
     with pytest.raises(ConfigError) as caught:
-        Gymnasium(env_id, kwargs)
+        Gymnasium(env_id, kwargs, 256)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -231,7 +231,10 @@ def test_what_cannot_be_run_is_refused_with_the_reason_and_a_way_out(env_id, tol
 
 
 def test_the_refusals_word_for_word():
-    assert refusal("gym_envs:BrokenWalk-v0") == "env.id=gym_envs:BrokenWalk-v0 cannot be run (the road is closed)"
+    assert (
+        refusal("gym_envs:BrokenWalk-v0")
+        == "env.id=gym_envs:BrokenWalk-v0 cannot be run (OSError: the road is closed, gym_envs.py:96)"
+    )
     assert refusal("nowhere:A-v0") == (
         "env.id=nowhere:A-v0 cannot be imported (No module named 'nowhere'); "
         "install the package or put its folder on PYTHONPATH"
@@ -261,7 +264,7 @@ def test_an_environment_without_a_limit_needs_one():
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("Locked", "cannot be copied (cannot pickle '_thread.lock' object)"),
+        ("Locked", "cannot be copied (TypeError: cannot pickle '_thread.lock' object, copy.py:"),
         ("Shared", "a copy of it does not continue as the original does"),
         ("Unseeded", "does not repeat itself after a reset with the same seed"),
     ],
@@ -346,8 +349,9 @@ def test_the_tasks_that_gymnasium_computes_are_its_own_with_its_limit(task, env_
 
 
 def test_an_environment_that_remembers_earlier_episodes_is_made_anew_for_each():
-    assert not simulator("gym_envs:RememberingWalk-v0")._can_be_reused and simulator("gym_envs:Walk-v0")._can_be_reused
+    assert simulator("gym_envs:Walk-v0").remarks == []
     sim = simulator("gym_envs:RememberingWalk-v0")
+    assert sim.remarks == [f"{sim.name} remembers earlier episodes after a reset, so it is made anew for each episode."]
     first, again = walked(sim), walked(sim)
     for (_, _, one), (_, _, other) in zip(first, again, strict=True):
         assert_same(sim, other, one)

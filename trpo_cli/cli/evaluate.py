@@ -22,6 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from trpo_cli.config.build import build
 from trpo_cli.config.messages import explain_value, to_word, unknown_key
 from trpo_cli.errors import ConfigError, RunError
+from trpo_cli.parallel.processes import run
+from trpo_cli.parallel.settings import seed_global_generators
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.load import read_checkpoint
 from trpo_cli.samplers.episodes import Purposes, run_episodes
@@ -33,6 +35,9 @@ from trpo_cli.training.state import TrainingState
 
 USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
 AT_ONCE = 256  # episodes played at a time, at most
+
+# Settings of environments that runs of earlier versions did not save.
+ADDED = {"trpo_cli.sims.gymnasium.Gymnasium": {"max_lanes": 256}}
 
 # What each key of `Request` means.
 MEANING = {
@@ -134,6 +139,8 @@ def load_trained(run: Path, checkpoint: str = "last") -> tuple[Simulator, Policy
             f"run={run} is from an older version of trpo_cli or damaged: rewrite it with "
             f"scripts/rewrite_runs {shlex.quote(str(run))}"
         )
+    for key, value in ADDED.get(cfg.env._target_, {}).items():
+        cfg.env.setdefault(key, value)
     state = TrainingState.from_dict(read_checkpoint(run, checkpoint))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
     policy = network.build(sim.obs_shape, sim.action_space).with_input_map(state.input_map)
@@ -218,9 +225,17 @@ def main(words: list[str]) -> None:
     _require_run(Path(request.run))
     for path in (request.json, Path(request.video or request.json)):
         _require_writable(path)
+    if status := run(1, lambda group: _report(request)):
+        raise SystemExit(status)
+
+
+def _report(request: Request) -> int:
+    """Evaluate in a worker of its own, print one line, write the JSON file; returns the exit status."""
+    out = request.json.absolute()  # an environment may change the working directory
+    seed_global_generators(request.seed)
     result = evaluate(request)
     try:
-        request.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write to {request.json}: {error.strerror}") from error
     spread = "" if result["return_standard_error"] is None else f" ± {result['return_standard_error']:.4g}"
@@ -230,6 +245,7 @@ def main(words: list[str]) -> None:
         f"score {result['score']:.4g}, length {result['length_mean']:.1f}; written to {request.json}"
         + (f", film to {request.video}" if request.video else "")
     )
+    return 0
 
 
 def _require_writable(path: Path) -> None:

@@ -41,6 +41,7 @@ from trpo_cli.errors import ConfigError, RunError  # noqa: E402
 def _run_job(cfg: DictConfig) -> None:
     """One run; raises what `exits.verdict` turns into an exit status and a sentence."""
     from trpo_cli.config.plan import plan as make_plan
+    from trpo_cli.config.plan import require_lanes
     from trpo_cli.parallel import processes
     from trpo_cli.parallel.stopping import StopRequest
     from trpo_cli.training import run
@@ -55,7 +56,9 @@ def _run_job(cfg: DictConfig) -> None:
     def prepare() -> tuple[int, run.Plan]:
         plan = make_plan(cfg, context.runtime.choices, words, _flags(context))
         useful = min(cores, plan.max_workers or cores)
-        return processes.n_workers(cfg.workers, useful), plan
+        n = processes.n_workers(cfg.workers, useful)
+        require_lanes(plan, n)
+        return n, plan
 
     n, plan = processes.agree_on(prepare)
     with noting_what_is_saved(plan.directory), StopRequest() as stop:

@@ -25,6 +25,7 @@ from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
 from trpo_cli.training.start import start_from
 
+RESOURCES = ("env.max_lanes",)  # decide what a run takes of the machine, and not its rows
 Choices = Mapping[str, str]  # group: the option chosen for it
 
 
@@ -116,6 +117,17 @@ def _require_steps_of_streams(sampler: Mapping[str, Any]) -> None:
         )
 
 
+def require_lanes(plan: Plan, n_workers: int) -> None:
+    """Refuse streams that need more environments in a worker than may be open there."""
+    streams, most = plan.config["sampler"].get("streams"), plan.task.sim.max_lanes
+    if streams and not isinstance(plan.optimizer, Search) and -(-streams // n_workers) > most:
+        raise ConfigError(
+            f"env.max_lanes={most} is too few for sampler.streams={streams} in workers={n_workers}, where a worker has "
+            f"{-(-streams // n_workers)} of them; use workers={-(-streams // most)}, or sampler.streams="
+            f"{most * n_workers}"
+        )
+
+
 def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str, str]:
     """Keys that a search does not read, each with the reason."""
     search = f"optimizer={choices['optimizer']} runs one episode per candidate and"
@@ -182,6 +194,7 @@ def _identity(
     for group in GROUPS:
         if f"{group}." in reasons or not config[group]:  # not used, or critic=none
             continue
-        values = {**config[group], **scaled_numbers.get(group, {})}
+        values = {key: value for key, value in config[group].items() if f"{group}.{key}" not in RESOURCES}
+        values |= scaled_numbers.get(group, {})
         identity[group] = {key: finite(value) for key, value in values.items() if f"{group}.{key}" not in reasons}
     return identity

@@ -44,9 +44,9 @@ def run_episodes(
     sim, parts = task.sim, []
     for start in range(lanes.start, max(lanes.stop, lanes.start + 1), sim.max_lanes):  # one pass if there is no lane
         some = range(start, min(start + sim.max_lanes, lanes.stop))
-        states = sim.reset(draw.generators(purposes.start, some))
         noise = policy_noise(actor.policy.dist, draw, purposes.noise, some, task.step_limit)
-        parts.append(rollout(sim, actor, states, noise, some, keep))
+        # The states have no name here: one would hold these lanes while the next ones begin.
+        parts.append(rollout(sim, actor, sim.reset(draw.generators(purposes.start, some)), noise, some, keep))
     return join(parts)
 
 

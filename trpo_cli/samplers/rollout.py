@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trpo_cli.errors import RunError
 from trpo_cli.policies.base import Acting, Policy
-from trpo_cli.sims.base import Simulator
+from trpo_cli.sims.base import Named, Simulator
 
 LARGEST_REWARD = 1e100  # the squares of returns, summed over a batch, have to be finite too
 Keep = Literal["decisions", "states", "rewards"]
@@ -46,6 +46,12 @@ class PolicyActor:
     ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         if self._in_numpy is not None:
             return self._in_numpy(obs, noise)
+        with torch.inference_mode():  # here, and not around the simulator, which may need gradients of its own
+            return self._in_torch(obs, lanes, noise)
+
+    def _in_torch(
+        self, obs: NDArray[np.generic], lanes: NDArray[np.intp], noise: NDArray[np.float32]
+    ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         every_lane = self.theta.dim() == 1 or len(lanes) == len(self.theta)
         theta = self.theta if every_lane else self.theta[torch.from_numpy(lanes - self.first_lane)]
         params = self.policy.params(theta, self.policy.tensor(obs))
@@ -90,7 +96,6 @@ PACKED = ("obs", "params", "actions", "states", "t", "column")  # one row per de
 BY_LANE = ("lanes", "lengths", "terminated", "truncated", "final_obs")
 
 
-@torch.inference_mode()
 def rollout(
     sim: Simulator,
     act: Actor,
@@ -138,7 +143,7 @@ def rollout(
         obs = observe(sim, states)
     lengths[running] = t
     final_obs[running] = obs
-    require_finite(rewards[:t])
+    require_finite(rewards[:t], sim)
     if not decisions:  # no lane, or nothing to keep: empty columns, of the right widths if somebody may read them
         nothing, empty = obs[:0], np.zeros(0, np.intp)
         params, actions = (nothing, nothing) if keep == "rewards" else act(nothing, empty, noise[0, :0])
@@ -149,12 +154,14 @@ def rollout(
     return Rollout(**columns | ({} if keep == "states" else {"states": None}), rewards=rewards[:t])
 
 
-def require_finite(rewards: NDArray[np.float64]) -> None:
-    """RunError for a reward that cannot be added up."""
+def require_finite(rewards: NDArray[np.float64], sim: Simulator) -> None:
+    """RunError for a reward, of ``[T, n]`` in T steps of n lanes, that cannot be added up."""
     if not np.abs(rewards).max(initial=0) < LARGEST_REWARD:  # false for NaN
+        t, lane = np.argwhere(~(np.abs(rewards) < LARGEST_REWARD))[0]
         raise RunError(
-            "the simulator returned a reward that is NaN, infinite or beyond 1e100; the environment cannot be used for "
-            "training"
+            f"{_name(sim)} returned a reward of {rewards[t, lane]:g} (step {t + 1}, lane {lane + 1} of "
+            f"{rewards.shape[1]}), which is not a finite number below 1e100 in size; the environment cannot be used "
+            "for training"
         )
 
 
@@ -162,11 +169,17 @@ def observe(sim: Simulator, states: NDArray[np.generic]) -> NDArray[np.generic]:
     """The observations of ``states``; RunError if one is not finite."""
     obs = sim.observe(states)
     if obs.dtype.kind == "f" and not np.isfinite(obs).all():
+        lane, *place = np.argwhere(~np.isfinite(obs))[0]
+        what = "NaN" if np.isnan(obs[lane, *place]) else "infinite, or too large for single precision (3.4e38)"
         raise RunError(
-            "the simulator returned an observation that contains NaN or inf; the environment cannot be used for "
-            "training"
+            f"{_name(sim)} returned an observation whose number {', '.join(str(i + 1) for i in place)} is {what} "
+            f"(lane {lane + 1} of {len(obs)}); the environment cannot be used for training"
         )
     return obs
+
+
+def _name(sim: Simulator) -> str:
+    return sim.name if isinstance(sim, Named) else "the simulator"
 
 
 def join(parts: Sequence[Rollout]) -> Rollout:

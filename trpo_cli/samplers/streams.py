@@ -70,7 +70,6 @@ class Stretch:
         return self.terminated | self.truncated
 
 
-@torch.inference_mode()
 def run_streams(
     task: Task,
     actor: PolicyActor,
@@ -113,7 +112,7 @@ def run_streams(
             states[ended] = sim.reset([first_states[i] for i in ended])
             t[ended], returns[ended] = 0, 0.0
         obs = observe(sim, states)
-    require_finite(rewards)
+    require_finite(rewards, sim)
     packed = [np.concatenate(column) for column in zip(*decisions, strict=True)]
     after_cuts = np.concatenate([obs[:0], *cut_obs])
     stretch = Stretch(packed[0], packed[1], packed[2], rewards, terminated, truncated, after_cuts, obs)

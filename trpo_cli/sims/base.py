@@ -5,7 +5,8 @@ inputs. So saving a state, restoring it and branching from it (the vine of Secti
 memory, no time limit and no automatic reset: these belong to the rollout.
 
 `Simulator` is complete: an object with exactly its members can be trained on. What a simulator may offer in addition is
-declared by the small protocols after it: `Drawable`, `Filmable`, `Timed`, `Copyable`, `Savable`, `Limited`.
+declared by the small protocols after it: `Drawable`, `Filmable`, `Timed`, `Copyable`, `Savable`, `Limited`, `Named`,
+`Remarking`.
 """
 
 from collections.abc import Sequence
@@ -56,16 +57,20 @@ class Continuous:
     @cached_property
     def centre(self) -> Floats:
         """`[A]` middle of the box; 0 if a bound is infinite."""
-        return np.where(self._bounded, 0.5 * self.low + 0.5 * self.high, 0.0)
+        low, high = self._finite_bounds
+        return 0.5 * low + 0.5 * high
 
     @cached_property
     def half_range(self) -> Floats:
         """`[A]` half the width of the box; 1 if a bound is infinite."""
-        return np.where(self._bounded, 0.5 * self.high - 0.5 * self.low, 1.0)
+        low, high = self._finite_bounds
+        return 0.5 * high - 0.5 * low
 
     @property
-    def _bounded(self) -> NDArray[np.bool_]:
-        return np.isfinite(self.low) & np.isfinite(self.high)
+    def _finite_bounds(self) -> tuple[Floats, Floats]:
+        """The bounds; -1 and 1 if one of the two is infinite."""
+        bounded = np.isfinite(self.low) & np.isfinite(self.high)
+        return np.where(bounded, self.low, -1.0), np.where(bounded, self.high, 1.0)
 
     def controls(self, normalised: NDArray[Any]) -> Floats:
         """Controls `[..., A]` of normalised actions `[..., A]`: centre + half-range * action, not clipped."""
@@ -221,6 +226,24 @@ class Limited(Protocol):
     @property
     def step_limit(self) -> int | None:
         """The limit on the steps of an episode that the environment was registered with; None: it has no limit."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A simulator that has a name of its own for error messages; any other is "the simulator"."""
+
+    @property
+    def name(self) -> str:
+        """Such as "env.id=CartPole-v1"."""
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A simulator that may have something to say to the user before a run, which goes on nevertheless."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences; shown once, and kept in run.json."""
 
 
 @dataclass(frozen=True)

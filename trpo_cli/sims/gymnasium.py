@@ -7,13 +7,12 @@ states, so they never copy or replay anything. The vine steps older states, and 
 
 Stepping and replaying give the same numbers if the environment depends only on its seed and its actions, as Gymnasium
 demands. Before the vine starts, `Gymnasium.require_copies` checks whether this is so.
+
+The environment never runs in the command's own process: it is tried in a child process, and used in the workers.
 """
 
-import copy
-import importlib
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from math import prod
@@ -22,26 +21,15 @@ from weakref import finalize
 
 import numpy as np
 from gymnasium import Env, Space
-from gymnasium.envs.registration import EnvSpec, make, spec
-from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, Interrupted, RunError, require
 from trpo_cli.sims.base import ActionSpace, Drawable, SavedState, Step
-from trpo_cli.sims.gymnasium_names import require_arguments, way_to
-from trpo_cli.sims.gymnasium_spaces import (
-    action_space,
-    arbitrary_actions,
-    batch,
-    exact,
-    native_actions,
-    require_usable,
-    seen,
-    shape_seen,
-)
-
-MAX_LANES = 256  # environments that are used at the same time
-TRIED_STEPS = 20  # steps for which an environment and its copy are compared
+from trpo_cli.sims.gymnasium_guard import fault_of_reset, fault_of_step, said
+from trpo_cli.sims.gymnasium_names import require_arguments
+from trpo_cli.sims.gymnasium_pool import Environments, copy_of
+from trpo_cli.sims.gymnasium_probe import Findings, findings, require_copies
+from trpo_cli.sims.gymnasium_spaces import action_space, batch, native_actions, seen, shape_seen
 
 
 @dataclass(eq=False)
@@ -84,10 +72,12 @@ class Gymnasium:
 
     id: str  # as registered; package:Name-v0 imports the package first
     kwargs: dict[str, Any] | None  # arguments of the environment's constructor
+    max_lanes: int  # environments that a process has open at the same time, at most
 
     def __post_init__(self) -> None:
+        require(self.max_lanes >= 1, "env.max_lanes", self.max_lanes, "at least 1")
         require_arguments(self.kwargs or {})
-        self._require_usable()
+        _ = self._found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), astuple(self)  # an environment cannot leave its process
@@ -95,17 +85,29 @@ class Gymnasium:
     @property
     def step_limit(self) -> int | None:
         """The limit on the steps of an episode that the environment was registered with; None: it has no limit."""
-        return self._spec.max_episode_steps
+        return self._found.step_limit
+
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+        return f"env.id={self.id}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user should know of the environment, in sentences."""
+        if not self._found.repeats:
+            return [
+                f"{self.name} does not repeat itself after a reset with the same seed: a run that is stopped and "
+                "resumed differs from one that is not."
+            ]
+        if not self._found.reusable:
+            return [f"{self.name} remembers earlier episodes after a reset, so it is made anew for each episode."]
+        return []
 
     @cached_property
     def obs_shape(self) -> tuple[int, ...]:
         """One flat observation, or channels, rows and columns of a picture."""
         return shape_seen(self._spaces[0])
-
-    @property
-    def max_lanes(self) -> int:
-        """Each lane has its own environment."""
-        return MAX_LANES
 
     @property
     def n_state(self) -> int:
@@ -125,15 +127,29 @@ class Gymnasium:
     def reset(self, rngs: Sequence[np.random.Generator]) -> States:
         """First states `[n]`; lane i is reset with a seed from ``rngs[i]``."""
         first = np.empty(len(rngs), object)
-        for i, rng in enumerate(rngs):
-            seed, env = int(rng.integers(2**31)), self._take_from_pool()
-            obs, _ = env.reset(seed=seed)
-            episode = Episode(seed, [], env)
-            # When nobody holds the episode any more, its environment goes back to the pool. Making a new one may take
-            # longer than an episode. At the end of the process there is no need to do this.
-            finalize(episode, self._pool.append, env).atexit = False
-            first[i] = State(episode, 0, seen(self._spaces[0], obs))
+        with self._here.called("reset()"):
+            for i, rng in enumerate(rngs):
+                seed = int(rng.integers(2**31))
+                first[i] = State(*self._started(seed, f"lane {i + 1} of {len(rngs)}"))
         return first
+
+    def _started(self, seed: int, lane: str) -> tuple[Episode, int, NDArray[Any]]:
+        """A new episode, its number of steps, 0, and its first observation."""
+        here, answer = self._here, None
+        try:
+            env = here.take()
+            here.watch.calls += 1
+            answer = env.reset(seed=seed)
+            obs, _ = answer
+            found = seen(self._spaces[0], obs)
+            if found.shape != self.obs_shape:
+                raise ValueError  # `_failure` says what is wrong
+        except (RunError, Interrupted):
+            raise
+        except BaseException as error:
+            fault = "" if answer is None else fault_of_reset(answer, self._spaces[0])
+            raise self._failure(error, fault, f"the reset with the seed {seed}, {lane}") from error
+        return self._episode(seed, [], env), 0, found
 
     def observe(self, states: States) -> NDArray[Any]:
         """Observations `[n, O]`; references to pictures `[n, 1]`, so that a batch holds each of them once."""
@@ -141,52 +157,71 @@ class Gymnasium:
 
     def step(self, states: States, actions: NDArray[Any]) -> Step:
         """One step of each lane's environment under ``actions`` `[n, A]`."""
-        n, (observations, controls) = len(states), self._spaces
+        if self._here.border.apart:
+            with self._here.called("step()"):
+                return self._stepped(states, actions)
+        return self._stepped(states, actions)
+
+    def _stepped(self, states: States, actions: NDArray[Any]) -> Step:
+        n, (observations, controls), watch = len(states), self._spaces, self._here.watch
+        shape = self.obs_shape
         after, rewards = np.empty(n, object), np.zeros(n)
         ended, cut = np.zeros(n, bool), np.zeros(n, bool)
-        for i, (state, action) in enumerate(zip(states, native_actions(controls, actions), strict=True)):
-            episode = state.episode
-            if episode.env is None or state.t < len(episode.actions):
-                episode = self._branch(state)
-            env, episode.env = episode.env, None  # if the step raises an exception, its environment is not used again
-            obs, reward, terminated, truncated, _ = env.step(action)
-            episode.actions.append(action)
-            episode.env = env
-            after[i], rewards[i] = State(episode, state.t + 1, seen(observations, obs)), reward
-            ended[i], cut[i] = terminated, truncated and not terminated
+        answer: Any = None
+        i, watch.inside = 0, "step()"
+        try:
+            for i, (state, action) in enumerate(zip(states, native_actions(controls, actions), strict=True)):
+                episode, answer = state.episode, None
+                if episode.env is None or state.t < len(episode.actions):
+                    episode = self._branch(state)
+                env, episode.env = episode.env, None  # after an exception its environment is not used again
+                watch.calls += 1
+                answer = env.step(action)
+                obs, reward, terminated, truncated, _ = answer
+                episode.actions.append(action)
+                episode.env = env
+                found = seen(observations, obs)
+                if found.shape != shape:
+                    raise ValueError  # `_failure` says what is wrong
+                after[i], rewards[i] = State(episode, state.t + 1, found), float(reward)
+                ended[i], cut[i] = terminated, truncated and not terminated
+        except (RunError, Interrupted):
+            raise
+        except BaseException as error:
+            fault = "" if answer is None else fault_of_step(answer, observations)
+            where = f"step {states[i].t + 1} of an episode, lane {i + 1} of {n}"
+            raise self._failure(error, fault, where) from error
+        watch.inside = ""
         return Step(after, rewards, ended, cut)
+
+    def _failure(self, error: BaseException, fault: str, where: str) -> RunError:
+        """The sentence for an error that left the environment, or for an answer of it with a fault."""
+        return RunError(
+            f"{self.name}: {fault} ({where})" if fault else f"{self.name} failed at {where} ({said(error)})"
+        )
+
+    def _episode(self, seed: int, actions: list[Any], env: Env) -> Episode:
+        """An episode that gives its environment back when nobody holds it any more: making one may take long."""
+        episode = Episode(seed, actions, env)
+        if self._here.owns(env):
+            finalize(episode, self._here.give_back, env).atexit = False
+        return episode
 
     def require_copies(self) -> None:
         """Raise ConfigError unless the environment repeats itself after a reset, and its copy continues as it does."""
         self._require_repeats("which sampler=vine needs; use sampler=single")
-        needs = "sampler=vine needs an environment that can be copied; use sampler=single"
-        actions = arbitrary_actions(self._spaces[1], 2 * TRIED_STEPS)
-        before, after = actions[:TRIED_STEPS], actions[TRIED_STEPS:]
-        with self._refusing("cannot be copied", f"; {needs}"):
-            env = self._make()
-            _answers(env, before, seed=0)
-            copied = _copy(env)
-            continues = _answers(copied, after) == _answers(env, after)  # the copy first: the two may share something
-            env.close()
-        if not continues:
-            raise ConfigError(f"env.id={self.id}: a copy of it does not continue as the original does; {needs}")
+        require_copies(self.id, self.kwargs, self._spaces[1])
 
     def _require_repeats(self, needed: str) -> None:
         """Raise ConfigError unless the environment gives the same answers after two resets with the same seed."""
-        actions = arbitrary_actions(self._spaces[1], TRIED_STEPS)
-        with self._refusing("cannot be replayed", f", {needed}"):
-            one, other = self._make(), self._make()
-            repeats = _answers(one, actions, seed=0) == _answers(other, actions, seed=0)
-            one.close()
-            other.close()
-        if not repeats:
+        if not self._found.repeats:
             raise ConfigError(f"env.id={self.id} does not repeat itself after a reset with the same seed, {needed}")
 
     def for_film(self) -> Drawable:
         """The same environment, made so that it draws its states; ConfigError if it cannot."""
         from trpo_cli.sims.gymnasium_film import Drawn
 
-        return Drawn(self.id, (self.kwargs or {}) | {"render_mode": "rgb_array"})
+        return Drawn(self.id, (self.kwargs or {}) | {"render_mode": "rgb_array"}, self.max_lanes)
 
     def require_saving(self) -> None:
         """Raise ConfigError unless the environment repeats itself after a reset: a saved episode is replayed."""
@@ -216,114 +251,35 @@ class Gymnasium:
         past, t = state.episode, state.t
         env = past.copies.pop(t) if t in past.copies else self._replay(past, t)
         with suppress(Exception):  # if it cannot be copied, for whatever reason, it can be replayed
-            past.copies[t] = _copy(env)
-        return Episode(past.seed, past.actions[:t], env)
+            past.copies[t] = copy_of(env)
+        return self._episode(past.seed, past.actions[:t], env)
 
     def _replay(self, past: Episode, t: int) -> Env:
         """The environment after the first ``t`` actions, replayed from the last copy before them or from the reset."""
         start = max((known for known in past.copies if known < t), default=0)
         if start:
-            env = _copy(past.copies[start])
+            env = copy_of(past.copies[start])
         else:
-            env = self._take_from_pool()
+            env = self._here.take()
             env.reset(seed=past.seed)
         for action in past.actions[start:t]:
+            self._here.watch.calls += 1
             env.step(action)
         return env
 
     @cached_property
-    def _spec(self) -> EnvSpec:
-        module, _, name = self.id.rpartition(":")
-        if module:
-            with self._refusing("cannot be imported", "; install the package or put its folder on PYTHONPATH"):
-                importlib.import_module(module)
-        try:
-            return spec(name)
-        except Exception as error:
-            raise ConfigError(f"env.id={self.id} is not registered; {way_to(self.id)}") from error
+    def _found(self) -> Findings:
+        """What was found out about the environment before the run."""
+        return findings(self.id, self.kwargs)
 
     @cached_property
     def _spaces(self) -> tuple[Space, Space]:
         """The spaces of observations and of actions."""
-        found = self._spec
-        with self._refusing("cannot be run"):
-            assert found.entry_point is not None, "it has no entry point"
-            env = self._make()
-            env.close()
-            return env.observation_space, env.action_space
-
-    def _require_usable(self) -> None:
-        """Raise ConfigError unless both spaces can be used and the environment can be reset and stepped."""
-        observations, actions = self._spaces
-        require_usable(self.id, observations, actions)
-        with self._refusing("cannot be run"):
-            env = self._make()
-            _answers(env, arbitrary_actions(actions, 1), seed=0)
-            env.close()
+        return self._found.observations, self._found.actions
 
     @cached_property
-    def _pool(self) -> list[Env]:
-        """Environments whose episodes nobody holds any more."""
-        return []
-
-    def _take_from_pool(self) -> Env:
-        """An environment to be reset: from the pool, or a new one if the pool is empty or used ones do not repeat."""
-        return self._pool.pop() if self._pool and self._can_be_reused else self._make()
-
-    @cached_property
-    def _can_be_reused(self) -> bool:
-        """Whether an environment that has been used gives the same answers after a reset as a new one.
-
-        If not even two new ones agree, nothing is lost by using one again.
-        """
-        actions = arbitrary_actions(self._spaces[1], 10 * TRIED_STEPS)
-        with self._refusing("cannot be run"):
-            envs = [self._make() for _ in range(3)]
-            _answers(envs[0], actions, seed=1)
-            used, new, other = (_answers(env, actions, seed=0) for env in envs)
-            for env in envs:
-                env.close()
-        return used == new or new != other
-
-    def _make(self) -> Env:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # for example that there is a newer version
-            return make(self._spec, max_episode_steps=-1, disable_env_checker=True, **(self.kwargs or {}))
-
-    @contextmanager
-    def _refusing(self, what: str, advice: str = "") -> Iterator[None]:
-        """Turn an exception of Gymnasium or of the environment into a ConfigError of one sentence."""
-        try:
-            yield
-        except ConfigError:
-            raise
-        except Exception as error:
-            said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-            raise ConfigError(f"env.id={self.id} {what} ({said}){advice}") from error
-
-
-def _copy(env: Env) -> Env:
-    """A copy of the environment that continues as ``env`` would."""
-    base = env.unwrapped
-    memo: dict[int, Any] = {}  # of copy.deepcopy: id of an object -> its copy
-    if isinstance(base, EzPickle) and not hasattr(base, "__deepcopy__"):
-        # copy.deepcopy would call the constructor of an EzPickle again (Gymnasium's MuJoCo environments are of this
-        # kind): the result would be a new environment, and not a copy of this one in its present state. So make an
-        # empty object of the same class and copy every attribute into it. With the empty object in ``memo``, deepcopy
-        # uses it wherever a wrapper or an attribute refers to the original.
-        memo[id(base)] = twin = object.__new__(type(base))
-        vars(twin).update(copy.deepcopy(vars(base), memo))
-    return copy.deepcopy(env, memo)
-
-
-def _answers(env: Env, actions: Sequence[Any], seed: int | None = None) -> list[Any]:
-    """What the environment returns for each of ``actions``; with a ``seed``, it is reset first."""
-    answers: list[Any] = []
-    if seed is not None:
-        answers.append(exact(env.observation_space, env.reset(seed=seed)[0]))
-    for t, action in enumerate(actions):
-        obs, reward, terminated, truncated, _ = env.step(action)
-        answers.append((exact(env.observation_space, obs), repr(float(reward)), bool(terminated), bool(truncated)))
-        if terminated or truncated:
-            env.reset(seed=t)
-    return answers
+    def _here(self) -> Environments:
+        """The environments of this process."""
+        here = Environments(self.id, self.kwargs, self._found.reusable)
+        here.border.apart = self._found.apart
+        return here

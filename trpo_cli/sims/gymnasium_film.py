@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.sims.camera import NO_GL
 from trpo_cli.sims.gymnasium import Gymnasium, States
+from trpo_cli.sims.gymnasium_guard import refusing
+from trpo_cli.sims.gymnasium_pool import Environments
 
 STEPS_PER_SECOND = 30.0  # of the film if the environment does not say it
 
@@ -27,15 +29,20 @@ class Drawn(Gymnasium):
         assert self._shape
 
     @cached_property
+    def _one(self) -> Environments:
+        """Environments of the film alone."""
+        return Environments(self.id, self.kwargs, reusable=False)
+
+    @cached_property
     def _shape(self) -> tuple[int, ...]:
         """Height, width and 3: the shape of a picture."""
         needs = "; a film needs an environment that takes render_mode=rgb_array, and whose render() returns a picture"
         try:
-            with self._refusing("cannot be filmed", needs):
-                env = self._make()
+            with refusing(f"env.id={self.id} cannot be filmed", needs):
+                env = self._one.new()
                 env.reset(seed=0)
                 picture: Any = env.render()
-                env.close()
+                self._one.retire(env)
         except ConfigError as error:
             if error.__cause__ is not None and "GL" in str(error.__cause__):
                 raise ConfigError(NO_GL.format(reason=" ".join(str(error.__cause__).split())[:100])) from error
@@ -48,9 +55,9 @@ class Drawn(Gymnasium):
     @cached_property
     def dt(self) -> float:
         """Seconds per step, as the environment's metadata say."""
-        env = self._make()
+        env = self._one.new()
         fps = float(env.metadata.get("render_fps") or STEPS_PER_SECOND)
-        env.close()
+        self._one.retire(env)
         return 1 / fps
 
     def render(self, states: States) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Protocol
 
 from trpo_cli.parallel.group import Group
+from trpo_cli.parallel.settings import seed_global_generators
 from trpo_cli.training.algorithms import Algorithm, Row
 from trpo_cli.training.evaluation import GreedyEvaluation
 from trpo_cli.training.state import TrainingState
@@ -54,11 +55,14 @@ def train(
     recorder: Recorder | None,
     stop: Callable[[], bool],
     evaluate: GreedyEvaluation | None = None,
+    seed: int = 0,
 ) -> TrainingState:
     """Iterate from ``state`` until the schedule is done or stuck, or any worker's ``stop()`` is true; the last state.
 
     evaluate: between iterations; None: never
     recorder: the leader's; None in the other workers. The last state is saved unless an error ends the loop.
+    seed: of the generators that the whole process shares, which an environment may draw from; they are seeded anew in
+    each iteration, differently in each worker
     """
     saved = state.iteration
 
@@ -66,6 +70,7 @@ def train(
         return schedule.is_done(state.iteration, state.sim_steps_total, state.score) or schedule.is_stuck(state.refused)
 
     while not ends() and not group.maximum(stop()):
+        seed_global_generators(seed, state.iteration, group.rank)
         start = perf_counter()
         after, stats = algorithm.iterate(state, group)
         steps, seconds = int(stats["collect/sim_steps"]), perf_counter() - start

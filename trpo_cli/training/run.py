@@ -17,12 +17,13 @@ from trpo_cli.errors import ConfigError, StuckError
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
+from trpo_cli.parallel.settings import seed_global_generators
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display, number
 from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
-from trpo_cli.sims.base import Task
+from trpo_cli.sims.base import Remarking, Task
 from trpo_cli.sims.spaces import spaces_of, to_json
 from trpo_cli.training.algorithms import Algorithm, PolicyUpdate, PopulationSearch, Row
 from trpo_cli.training.evaluation import GreedyEvaluation
@@ -85,6 +86,7 @@ def execute(plan: Plan, group: Group, asked: Asked) -> int:
     """
     torch.set_num_threads(1)
     make_convolutions_exact()
+    seed_global_generators(plan.seed, group.rank)  # the loop does it again in each iteration
     if group.leads:
         with _telling_refusals(group):
             log = _open(plan, group)
@@ -123,7 +125,14 @@ def _open(plan: Plan, group: Group) -> RunLog:
         "action_dim": sim.action_space.size,
         "spaces": {name: to_json(space) for name, space in zip(("observation", "action"), spaces_of(sim), strict=True)},
     }
-    return RunLog.open(plan.directory, plan.config, plan.identity, info)
+    if remarks := _remarks(plan):
+        info["remarks"] = remarks
+    # Absolute: an environment may change the working directory.
+    return RunLog.open(plan.directory.absolute(), plan.config, plan.identity, info)
+
+
+def _remarks(plan: Plan) -> list[str]:
+    return plan.task.sim.remarks if isinstance(plan.task.sim, Remarking) else []
 
 
 def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
@@ -138,13 +147,13 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             state = _begin(plan, asked) if saved is None else TrainingState.from_dict(saved)
     if done is not None and finished:
         group.from_leader(Refused(0))
-        print(f"{log.directory} is finished ({done['iterations']} iterations, score {number(done['score'])}).")
-        print(_where_to_look(log.directory))
+        print(f"{plan.directory} is finished ({done['iterations']} iterations, score {number(done['score'])}).")
+        print(_where_to_look(plan.directory))
         return 0
     group.from_leader(state)
     limits, title = plan.schedule, _title(plan, group)
     with Display(limits.iterations, state.iteration, title, total_steps=limits.total_steps) as display:
-        for message in log.messages:
+        for message in [*log.messages, *_remarks(plan)]:
             display.message(message)
         if state.iteration:
             display.message(f"resuming after iteration {state.iteration - 1}")
@@ -164,8 +173,8 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         | {"score": recorder.score}
         | ({} if plan.schedule.stop_at is None else {"stopped_at": state.score})
     )
-    print(f"Finished: {log.directory}, score {number(recorder.score)} after {state.time_s:.0f} s of training.")
-    print(_where_to_look(log.directory))
+    print(f"Finished: {plan.directory}, score {number(recorder.score)} after {state.time_s:.0f} s of training.")
+    print(_where_to_look(plan.directory))
     return 0
 
 
@@ -187,7 +196,12 @@ def _title(plan: Plan, group: Group) -> str:
 
 def _train(plan: Plan, state: TrainingState, group: Group, recorder: "_Recorder | None", asked: Asked) -> TrainingState:
     device = worker_device(plan.device, group.local_rank)
-    return train(plan.algorithm, state.to(device), plan.schedule, group, recorder, lambda: asked() != 0, plan.evaluate)
+    algorithm, schedule = plan.algorithm, plan.schedule
+
+    def stop() -> bool:
+        return asked() != 0
+
+    return train(algorithm, state.to(device), schedule, group, recorder, stop, plan.evaluate, plan.seed)
 
 
 class _Recorder:
