@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from trpo_cli.critics.base import Critic
-from trpo_cli.errors import ConfigError, StuckError
+from trpo_cli.errors import ConfigError, RunError, StuckError
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
@@ -88,14 +88,25 @@ def execute(plan: Plan, group: Group, asked: Asked) -> int:
     make_convolutions_exact()
     seed_global_generators(plan.seed, group.rank)  # the loop does it again in each iteration
     if group.leads:
-        with _telling_refusals(group):
-            log = _open(plan, group)
-        with log:
-            return _lead(plan, group, log, asked)
+        with _shown_as_given(plan.directory):
+            with _telling_refusals(group):
+                log = _open(plan, group)
+            with log:
+                return _lead(plan, group, log, asked)
     start: TrainingState | Refused = group.from_leader(Refused(0))
     if isinstance(start, Refused):
         return start.status
     return _status(_train(plan, start, group, None, asked), plan, asked)
+
+
+@contextmanager
+def _shown_as_given(directory: Path) -> Iterator[None]:
+    """Name the run directory in sentences as the user did. Files are opened by its absolute name."""
+    absolute = str(directory.absolute())
+    try:
+        yield
+    except (ConfigError, RunError) as error:
+        raise type(error)(str(error).replace(absolute, str(directory))) from error
 
 
 @contextmanager
