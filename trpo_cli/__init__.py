@@ -4,8 +4,9 @@ Symbols used throughout: n lanes (simulated copies), T time steps, S simulator s
 P distribution parameters, D policy parameters θ, M decision states, K actions tried at a state, Q candidates.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trpo_cli.runs.trained import TrainedPolicy
@@ -22,3 +23,30 @@ def load(path: str | Path, seed: int | None = None, checkpoint: str = "last") ->
     from trpo_cli.runs import load as loading  # torch is only imported by those who need it
 
     return loading.load(path, seed, checkpoint)
+
+
+def train(overrides: Sequence[str]) -> Path:
+    """Do what ``trpo-train`` does with these words, a run or the rest of one, and return its run directory.
+
+    Raises ValueError for bad input, before anything starts; RuntimeError if the run cannot go on or was stopped.
+    """
+    from trpo_cli.cli import python
+
+    return python.train(overrides)
+
+
+def evaluate(run: str | Path, **words: Any) -> dict[str, Any]:
+    """Do what ``trpo-eval`` does, and return what it writes to its JSON file.
+
+    words: as those of ``trpo-eval``, for example ``episodes=20, greedy=True, checkpoint="best"``
+    """
+    from trpo_cli.cli import python
+
+    return python.evaluate(run, **words)
+
+
+def export(run: str | Path, out: str | Path, checkpoint: str = "last") -> None:
+    """Do what ``trpo-export`` does: write the policy of a run directory to ``out``, and its description beside it."""
+    from trpo_cli.runs.export import export as write
+
+    write(Path(run), Path(out), checkpoint)
