@@ -6,7 +6,7 @@ from trpo_cli.cli.whole_numbers import WHOLE, with_whole_numbers
 
 
 def test_the_keys_are_the_roots_that_take_whole_numbers():
-    assert {"seed", "iterations", "total_steps", "step_limit", "checkpoint_every"} == WHOLE
+    assert {"seed", "iterations", "total_steps", "step_limit", "checkpoint_every", "max_refused"} == WHOLE
 
 
 @pytest.mark.parametrize(

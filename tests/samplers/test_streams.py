@@ -146,7 +146,7 @@ def test_a_reward_that_is_not_finite_ends_the_run():
         def step(self, states: Array, actions: Array) -> Any:
             return super().step(states, actions)._replace(rewards=np.full(len(states), np.nan))
 
-    with pytest.raises(RunError, match="a reward that is NaN"):
+    with pytest.raises(RunError, match="a reward of nan"):
         iterations(streams(2, 4), Task(Broken(), 30), 1)
 
 

@@ -128,14 +128,14 @@ def test_the_benchmark_runs_ours_scores_it_twice_and_runs_the_controls_on_fewer_
     request = parse(["gymnasium", "task=hopper_v5,CartPole-v1", "seeds=6"])
     todo = request.todo()
     ours = [job for job in todo if isinstance(job, Job)]
-    assert [words(job)["seed"] for job in ours] == [str(100 + i) for i in range(6) for _ in range(2)]
+    assert [words(job)["seed"] for job in ours] == [str(200 + i) for i in range(6) for _ in range(2)]
     assert [planned(*job.overrides).schedule.total_steps for job in ours[:2]] == [10**6, 10**5]
     scored = [job for job in todo if isinstance(job, Evaluation)]
     assert {job.run_directory for job in scored} == {planned(*job.overrides).directory for job in ours}
     assert [job.command.split()[-1] for job in scored[:2]] == ["greedy=true", "episodes=20"]
     controls = [job for job in todo if isinstance(job, Control)]
     assert len(controls) == 5 * 2 * 2 and len({job.directory for job in controls}) == 20
-    assert controls[0].command.startswith("python scripts/reproducing/controls.py Hopper-v5 trpo 100 1000000 outputs/")
+    assert controls[0].command.startswith("python scripts/reproducing/controls.py Hopper-v5 trpo 200 1000000 outputs/")
     assert request.report() == [] or request.report()[0] == "gymnasium"
 
 

@@ -1,6 +1,7 @@
 """Gymnasium's environments as values: the laws of a simulator, Gymnasium's own numbers, and every refusal."""
 
 import pickle
+import re
 from importlib.util import find_spec
 
 import gymnasium
@@ -231,10 +232,8 @@ def test_what_cannot_be_run_is_refused_with_the_reason_and_a_way_out(env_id, tol
 
 
 def test_the_refusals_word_for_word():
-    assert (
-        refusal("gym_envs:BrokenWalk-v0")
-        == "env.id=gym_envs:BrokenWalk-v0 cannot be run (OSError: the road is closed, gym_envs.py:96)"
-    )
+    broken = r"env\.id=gym_envs:BrokenWalk-v0 cannot be run \(OSError: the road is closed, gym_envs\.py:\d+\)"
+    assert re.fullmatch(broken, refusal("gym_envs:BrokenWalk-v0"))
     assert refusal("nowhere:A-v0") == (
         "env.id=nowhere:A-v0 cannot be imported (No module named 'nowhere'); "
         "install the package or put its folder on PYTHONPATH"

@@ -80,7 +80,7 @@ def test_the_algorithm_is_told_the_iteration_and_given_the_state_before():
     class Recorded:
         def iterate(self, state: TrainingState, group: Group) -> tuple[TrainingState, Row]:
             told = (state.iteration, float(state.theta))
-            return replace(state, theta=state.theta + 1), {"collect/sim_steps": 10, "told": told}
+            return replace(state, theta=state.theta + 1), {"collect/sim_steps": 10, "collect/score": 0.0, "told": told}
 
     start = TrainingState(torch.tensor(9.0), InputMap(), iteration=2, sim_steps_total=100, time_s=1.0)
     state, memory = run(Recorded(), start)
@@ -133,7 +133,8 @@ class Scripted:
 
     def iterate(self, state: TrainingState, group: Group) -> tuple[TrainingState, Row]:
         reason = self.reasons[state.iteration]
-        return state, {"collect/sim_steps": 1, "update/accepted": reason == "accepted", "update/reason": reason}
+        update = {"update/accepted": reason == "accepted", "update/reason": reason}
+        return state, {"collect/sim_steps": 1, "collect/score": 0.0, **update}
 
 
 @pytest.mark.parametrize(

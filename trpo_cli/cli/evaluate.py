@@ -36,9 +36,6 @@ from trpo_cli.training.state import TrainingState
 USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
 AT_ONCE = 256  # episodes played at a time, at most
 
-# Settings of environments that runs of earlier versions did not save.
-ADDED = {"trpo_cli.sims.gymnasium.Gymnasium": {"max_lanes": 256}}
-
 # What each key of `Request` means.
 MEANING = {
     "run": "run directory, finished or not",
@@ -48,8 +45,8 @@ MEANING = {
     "out": "JSON file with score and returns; null: evaluation[_greedy|_random][_best].json in the run directory",
     "video": "MP4 file for a film of the first episodes",
     "video_episodes": "how many episodes to film",
-    "checkpoint": "last, or best: the one of the best evaluation of a run with eval.every",
     "random": "true: play at random, with every action equally likely; only for discrete actions",
+    "checkpoint": "last, or best: the one of the best evaluation of a run with eval.every",
 }
 
 
@@ -139,8 +136,6 @@ def load_trained(run: Path, checkpoint: str = "last") -> tuple[Simulator, Policy
             f"run={run} is from an older version of trpo_cli or damaged: rewrite it with "
             f"scripts/rewrite_runs {shlex.quote(str(run))}"
         )
-    for key, value in ADDED.get(cfg.env._target_, {}).items():
-        cfg.env.setdefault(key, value)
     state = TrainingState.from_dict(read_checkpoint(run, checkpoint))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
     policy = network.build(sim.obs_shape, sim.action_space).with_input_map(state.input_map)

@@ -72,7 +72,9 @@ class Gymnasium:
 
     id: str  # as registered; package:Name-v0 imports the package first
     kwargs: dict[str, Any] | None  # arguments of the environment's constructor
-    max_lanes: int  # environments that a process has open at the same time, at most
+    # Environments that a process has open at the same time, at most. It changes no number of a run, so env files of
+    # users need not say it.
+    max_lanes: int = 256
 
     def __post_init__(self) -> None:
         require(self.max_lanes >= 1, "env.max_lanes", self.max_lanes, "at least 1")
