@@ -22,7 +22,7 @@ class RunError(RuntimeError):
 
 
 class StuckError(RunError):
-    """A run that takes no step any more: it is saved, and the same command would end in the same way."""
+    """A run that cannot go on, and that the same command does not help; the sentence says what does."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -100,7 +100,7 @@ def test_the_graph_itself_gives_the_action_in_the_environments_unit(tmp_path: Pa
     write(tmp_path / "policy.onnx", description, policy, theta)
     runtime = pytest.importorskip("onnxruntime").InferenceSession(str(tmp_path / "policy.onnx"))
     obs = observations(description, 50)
-    action, params = runtime.run(["action", "params"], {"obs": np.array(obs, np.float32)})
+    action, params = runtime.run(["action", "params"], {"obs": np.array(obs)})
     np.testing.assert_allclose(action, as_in_training(description, policy, theta, obs), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(trpo_cli.load(tmp_path / "policy.onnx").predict(np.array(obs))[0], action, atol=1e-6)
     assert params.shape == (50, 4)
@@ -155,6 +155,42 @@ def test_loading_makes_no_simulator_and_needs_no_hydra(run: Path) -> None:
     assert (done.returncode, done.stderr.strip()) in ((0, ""), (1, "")), done.stderr
 
 
+def test_an_observation_that_its_space_does_not_have_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    wrong: dict[str, list[Any]] = {
+        "Numbered": [1, 7, 3.0, np.eye(5)[0]],  # Discrete(5, start=2)
+        "Pushed": [[np.nan, 0.0], np.zeros((0, 3))],
+        "Pictured": [np.zeros((16, 12, 3)), np.full((16, 12, 3), -1), np.full((16, 12, 3), 256)],
+    }
+    for walk, observed in wrong.items():
+        description, policy, theta = described(walk)
+        write(tmp_path / f"{walk}.npz", description, policy, theta)
+        loaded = trpo_cli.load(tmp_path / f"{walk}.npz")
+        for obs in observed:
+            with pytest.raises(ConfigError, match="this policy's observations are"):
+                loaded.predict(obs)
+    description, policy, theta = described("Named")
+    write(tmp_path / "named.npz", description, policy, theta)
+    loaded, (obs,) = trpo_cli.load(tmp_path / "named.npz"), observations(description, 1)
+    for broken in ({**obs, "more": 1}, dict(list(obs.items())[1:]), [obs, obs]):
+        with pytest.raises(ConfigError, match="this policy's observations are"):
+            loaded.predict(broken)
+    assert len(trpo_cli.load(tmp_path / "Pushed.npz").predict(np.zeros((0, 2)))[0]) == 0
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt2", ".onnx"])
+def test_a_damaged_file_and_a_foreign_description_are_refused_in_one_sentence(suffix: str, tmp_path: Path) -> None:
+    description, policy, theta = described("Pushed")
+    write(tmp_path / "policy.npz", description, policy, theta)
+    for content in (b"", b"no policy", (tmp_path / "policy.npz").read_bytes()[:300]):
+        (tmp_path / f"policy{suffix}").write_bytes(content)
+        with pytest.raises(ConfigError, match="is damaged, or belongs to another description"):
+            trpo_cli.load(tmp_path / f"policy{suffix}")
+    write(tmp_path / "other.npz", *described("Shifted"))
+    (tmp_path / "other.npz").rename(tmp_path / "policy.npz")
+    with pytest.raises(ConfigError, match="and its description needs"):
+        trpo_cli.load(tmp_path / "policy.npz")
+
+
 @pytest.mark.parametrize("obs", [np.zeros(3), np.zeros((2, 2, 11)), 1.0])
 def test_an_observation_of_another_shape_is_refused_in_one_sentence(run: Path, obs: Any) -> None:
     with pytest.raises(ValueError, match=r"obs has the shape .*; this policy's observations are Box"):
@@ -202,15 +238,18 @@ def test_the_input_map_of_a_description_is_that_of_its_configuration() -> None:
 def test_the_examples_of_the_readme_work(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     section = text.partition("## Use the policy")[2].partition("\n## ")[0]
-    drive, arrays = (block.partition("```")[0] for block in section.split("```python\n")[1:])
+    drive, session, arrays = (block.partition("```")[0] for block in section.split("```python\n")[1:])
     directory = tmp_path / "outputs/train/hopper_v5/trpo-single-mlp/seed0"
     directory.parent.mkdir(parents=True)
     directory.symlink_to(run)
-    export(run, tmp_path / "hopper.npz")
+    for suffix in ("npz", "onnx"):
+        export(run, tmp_path / f"hopper.{suffix}")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(drive, names)
     assert names["ended"]
     obs = observations(trpo_cli.load(run).description, 20)
+    exec(session, names)
+    np.testing.assert_allclose(names["action"][0], names["policy"].predict(names["obs"])[0], atol=1e-5)
     exec(arrays, names)
     np.testing.assert_allclose(names["act"](np.array(obs)), names["policy"].predict(np.array(obs))[0], atol=1e-5)

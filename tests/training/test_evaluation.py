@@ -83,7 +83,7 @@ def test_the_first_score_that_is_high_enough_ends_the_run(
     first = next(row["iteration"] for row in rows(run) if row.get(column, -1) >= reached)
     plan = planned(*words, f"stop_at={reached}", f"outputs={tmp_path}")
     assert len(rows(executed(plan))) == first + 1
-    capsys.readouterr()
+    assert f"reached stop_at={reached:g}." in capsys.readouterr().out
     executed(plan)
     assert "is finished" in capsys.readouterr().out
     assert rows(executed(planned(*words, f"outputs={tmp_path}"))) == (
@@ -104,6 +104,11 @@ def test_a_run_begins_with_anothers_policy_inputs_and_value_function(tmp_path: P
     assert begun.inputs is not None and begun.inputs.n == learnt["inputs"]["n"]
     np.testing.assert_array_equal(begun.input_map.centre, learnt["input_map"]["centre"].numpy())
     directory = executed(plan)
+    (source / "run.json").rename(source / "moved.json")  # a run that has begun needs its source no more
+    assert (
+        planned(*words, "total_steps=64", f"init_from={source}", "seed=1", "name=other", f"outputs={tmp_path}").start
+        is None
+    )
     assert rows(directory)[0]["sim_steps_total"] == 64 and not read_checkpoint(directory)["theta"].equal(
         learnt["theta"]
     )
@@ -112,8 +117,11 @@ def test_a_run_begins_with_anothers_policy_inputs_and_value_function(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["policy.hidden_sizes=[5]"], r"has a policy of \d+ parameters, and this run's has \d+"),
-        (["policy.input_scale=running"], r"has policy\.input_scale=another one, and this run has running"),
+        (["policy.hidden_sizes=[5]"], r"has policy\.hidden_sizes=\[\], and this run has \[5\]"),
+        (["policy.precision=float32"], r"has policy\.precision=float64, and this run has float32"),
+        (["policy.initial_std=2"], r"policy\.initial_std would not be used: init_from=.* decides it"),
+        (["env=swimmer"], r"has observations of the sizes \[4\], and this run's task has \[9\]"),
+        (["policy.input_scale=running"], r"both have to be running, or neither"),
         (["optimizer=cem"], "init_from would not be used"),
         (["init_from=nowhere"], "init_from=nowhere is no run directory"),
     ],

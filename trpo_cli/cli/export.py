@@ -6,6 +6,7 @@ from trpo_cli.config.messages import unknown_key
 from trpo_cli.errors import ConfigError, RunError
 
 EXAMPLE = "trpo-export run=outputs/train/hopper_v5/trpo-single-mlp/seed0 out=hopper.onnx"
+SCORES = {"score in training": "score", "greedy score": "eval_score"}
 KEYS = ["run", "out", "checkpoint"]
 HELP = f"""\
 Writes the policy of a run to a file that needs neither this program nor a simulator: observations in, actions out, in
@@ -50,6 +51,7 @@ def main(words: list[str]) -> None:
         description = export(run, out, checkpoint)
     except OSError as error:
         raise RunError(f"cannot write to {out}: {error.strerror or error}") from error
-    iterations, score = description.about["iterations"], description.about["score"]
-    shown = "" if score is None else f", score {score:.4g}"
-    print(f"{out} and {out.with_suffix('.json').name} written: the policy after {iterations} iterations{shown}")
+    about = description.about
+    scores = [f"{name} {about[key]:.4g}" for name, key in SCORES.items() if about[key] is not None]
+    told = ", ".join([f"the policy after {about['iterations']} iterations", *scores])
+    print(f"{out} and {out.with_suffix('.json')} written: {told}")

@@ -17,13 +17,14 @@ from trpo_cli.errors import ConfigError, require
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import require_usable
 from trpo_cli.policies.base import Policy, PolicyConfig
+from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
 from trpo_cli.runs.files import finite
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.evaluation import GreedyEvaluation
 from trpo_cli.training.loop import Schedule
 from trpo_cli.training.run import Plan
-from trpo_cli.training.start import start_from
+from trpo_cli.training.start import DECIDED, start_from
 
 RESOURCES = ("env.max_lanes",)  # decide what a run takes of the machine, and not its rows
 Choices = Mapping[str, str]  # group: the option chosen for it
@@ -69,13 +70,19 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         reasons |= _unused_by_a_search(config, choices)
     if not {**numbers, **more_numbers} or (searches and not more_numbers):
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
+    directory = run_directory(cfg, choices)
+    begins = (
+        config["init_from"] and not searches and not any((directory / name).exists() for name in (CHECKPOINT, PREVIOUS))
+    )
+    if config["init_from"] and not searches:
+        reasons |= {f"policy.{key}": f"init_from={config['init_from']} decides it" for key in DECIDED}
     every, episodes = config["eval"]["every"], config["eval"]["episodes"]
     if every is None:
         reasons["eval.episodes"] = "eval.every is not set"
     require_used(overrides, reasons)
     task, value = Task(sim, step_limit), None if critic is None else critic.build(sim.obs_shape)
     return Plan(
-        directory=run_directory(cfg, choices),
+        directory=directory,
         command=shlex.join(["trpo-train", *flags, *overrides]),
         config=config,
         identity=_identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons),
@@ -86,7 +93,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         optimizer=optimizer,
         critic=value,
         evaluate=None if every is None else GreedyEvaluation(task, policy, config["seed"], every, episodes),
-        start=None if searches or not config["init_from"] else start_from(Path(config["init_from"]), policy, value),
+        start=start_from(Path(config["init_from"]), config, sim) if begins else None,
         device=require_usable(config["device"]),
         seed=config["seed"],
         schedule=Schedule(

@@ -1,9 +1,6 @@
 """A trained policy as a file for other programs: ONNX, a torch program or NumPy arrays, its description beside it."""
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ from trpo_cli.policies.distributions import distribution_for
 from trpo_cli.runs.checkpoint import write_atomically
 from trpo_cli.runs.directory import to_json
 from trpo_cli.runs.load import read_run
-from trpo_cli.runs.trained import Description
-from trpo_cli.sims.gymnasium_spaces import action_space, is_picture, shape_seen
+from trpo_cli.runs.trained import Description, input_dtype, input_shape, quiet
+from trpo_cli.sims.gymnasium_spaces import action_space, channels_axis, is_picture
 
 
 def export(run: Path, out: Path, checkpoint: str = "last") -> Description:
@@ -38,21 +35,21 @@ def write(out: Path, description: Description, policy: Policy, theta: Tensor) ->
     """Write a policy with its parameters ``[D]`` to ``out``, and its description beside it."""
     if not isinstance(policy, Exportable) or policy.dist != distribution_for(action_space(description.action_space)):
         raise ConfigError(f"a policy of the kind {description.policy['_target_']} cannot be exported")
-    content = description.to_dict() | {"input": _input(description, theta.dtype), "output": _output(description)}
+    content = description.to_dict() | {"input": _input(description), "output": _output(description)}
     graph = Graph(policy, theta, description)
     graph(graph.example())  # what the policy keeps between calls must be made before a tracer sees it
     WRITERS[out.suffix](out, graph)
     write_atomically(out.with_suffix(".json"), to_json(content, indent=2))
 
 
-def _input(description: Description, dtype: torch.dtype) -> dict[str, Any]:
+def _input(description: Description) -> dict[str, Any]:
     """What a program gives to the file."""
-    picture = is_picture(description.observation_space)
+    box = isinstance(description.observation_space, spaces.Box)
     return {
         "name": "obs",
-        "shape": ["n", *shape_seen(description.observation_space)],
-        "dtype": "uint8" if picture else str(dtype).removeprefix("torch."),
-        "is": "pictures: channels, rows, columns" if picture else "observations, each flat as gymnasium.spaces.flatten",
+        "shape": ["n", *input_shape(description)],
+        "dtype": str(input_dtype(description)),
+        "is": "a batch of observations" + ("" if box else ", each flat, as gymnasium.spaces.flatten makes it"),
     }
 
 
@@ -75,8 +72,11 @@ class Graph(nn.Module):
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Input map, network, and the mode in the unit, the shape and the bounds of the action space."""
-        policy: Any = self.policy  # `export` has checked that it is Exportable
-        params = policy.params(self.theta, policy.mapped(obs))
+        policy: Any = self.policy  # `write` has checked that it is Exportable
+        space = self.description.observation_space
+        if is_picture(space):
+            obs = obs.movedim(1 + channels_axis(space), 1).contiguous()
+        params = policy.params(self.theta, policy.mapped(obs if is_picture(space) else obs.flatten(1)))
         return self._action(policy.dist.mode(params)), params
 
     def _action(self, mode: Tensor) -> Tensor:
@@ -95,21 +95,7 @@ class Graph(nn.Module):
 
     def example(self) -> Tensor:
         """Two observations of zeros."""
-        space = self.description.observation_space
-        return torch.zeros((2, *shape_seen(space)), dtype=torch.uint8 if is_picture(space) else self.theta.dtype)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch's exporters say about themselves."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+        return torch.from_numpy(np.zeros((2, *input_shape(self.description)), input_dtype(self.description)))
 
 
 def _write_onnx(out: Path, graph: Graph) -> None:
@@ -121,7 +107,7 @@ def _write_onnx(out: Path, graph: Graph) -> None:
             f"out={out} needs the package {error.name}: pip install 'trpo_cli[onnx]', "
             f"or use out={out.with_suffix('.npz')}"
         ) from None
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             graph,
             (graph.example(),),
@@ -136,7 +122,7 @@ def _write_onnx(out: Path, graph: Graph) -> None:
 
 
 def _write_pt2(out: Path, graph: Graph) -> None:
-    with _quiet():
+    with quiet():
         program = torch.export.export(graph, (graph.example(),), dynamic_shapes=({0: torch.export.Dim("n")},))
         torch.export.save(program, out)
 

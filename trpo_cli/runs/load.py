@@ -1,5 +1,6 @@
 """A trained policy from a run directory, or from a file that ``trpo-export`` wrote. No simulator is made."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from trpo_cli.errors import ConfigError, require
 from trpo_cli.policies.base import InputMap, Policy
 from trpo_cli.policies.distributions import distribution_for
 from trpo_cli.runs.checkpoint import BEST, CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
-from trpo_cli.runs.directory import CONTINUED, read_json
-from trpo_cli.runs.files import DESCRIPTION, last_row
-from trpo_cli.runs.trained import Description, Params, TrainedPolicy, read_description
-from trpo_cli.sims.gymnasium_spaces import action_space
+from trpo_cli.runs.directory import CONTINUED, read_json, require_format
+from trpo_cli.runs.files import DESCRIPTION, PROGRESS
+from trpo_cli.runs.trained import Description, Params, TrainedPolicy, input_dtype, input_shape, quiet, read_description
+from trpo_cli.sims.gymnasium_spaces import action_space, channels_axis, is_picture, shape_seen
 from trpo_cli.sims.spaces import from_json
 
 SUFFIXES = (".npz", ".onnx", ".pt2")
@@ -43,7 +44,29 @@ def load(path: str | Path, seed: int | None = None, checkpoint: str = "last") ->
         raise ConfigError(f"{path} is no exported policy: its name would end in {', '.join(SUFFIXES)}")
     description = read_description(path)
     dist = distribution_for(action_space(description.action_space))
-    return TrainedPolicy(description, dist, READERS[path.suffix](path, description), seed)
+    try:
+        params = READERS[path.suffix](path, description)
+        params(np.zeros((1, *shape_seen(description.observation_space)), _seen_dtype(description)))
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ConfigError(
+            f"{path} is damaged, or belongs to another description ({reason}); export it again"
+        ) from error
+    return TrainedPolicy(description, dist, params, seed)
+
+
+def _seen_dtype(description: Description) -> type[np.generic]:
+    return np.uint8 if is_picture(description.observation_space) else np.float64
+
+
+def _as_exported(obs: NDArray[Any], description: Description) -> NDArray[Any]:
+    """Observations as the policy sees them ``[n, …]`` in the form that the file's graph takes."""
+    space = description.observation_space
+    if is_picture(space):
+        return np.ascontiguousarray(np.moveaxis(obs, 1, 1 + channels_axis(space)))
+    return obs.reshape(len(obs), *input_shape(description)).astype(input_dtype(description))
 
 
 def read_run(run: Path, checkpoint: str = "last") -> tuple[Description, Policy, Tensor]:
@@ -51,6 +74,7 @@ def read_run(run: Path, checkpoint: str = "last") -> tuple[Description, Policy, 
     info, config = read_json(run / DESCRIPTION), run / ".hydra" / "config.yaml"
     if info is None or not config.is_file():
         raise ConfigError(f"{run} is no run directory: it has no {DESCRIPTION} or no .hydra/config.yaml")
+    require_format(run / DESCRIPTION, info.get("format"))
     told = [part["spaces"] for part in (info, *info.get(CONTINUED, [])) if "spaces" in part]
     if not told:
         raise ConfigError(
@@ -81,7 +105,7 @@ def read_checkpoint(run: Path, which: str = "last") -> dict[str, Any]:
 
 def _about(run: Path, info: Mapping[str, Any], cfg: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     """Where a policy comes from."""
-    row = last_row(run) or {}
+    row = _row(run, state["iteration"] - 1)
     return {
         "env": {"option": info.get("options", {}).get("env"), **cfg["env"], "step_limit": cfg["step_limit"]},
         "gamma": cfg["sampler"]["gamma"],
@@ -89,11 +113,22 @@ def _about(run: Path, info: Mapping[str, Any], cfg: Mapping[str, Any], state: Ma
         "sim_steps": state["sim_steps_total"],
         "episode_return": row.get("collect/episode_return"),
         "score": row.get("collect/score"),
+        "eval_score": row.get("eval/score"),
         "seed": cfg["seed"],
         "command": info["command"],
         "commit": info["commit"],
         "versions": info["versions"],
     }
+
+
+def _row(run: Path, iteration: int) -> dict[str, Any]:
+    """The row of an iteration, whose batch the policy learnt from last; nothing if it is not there."""
+    with (run / PROGRESS).open("rb") as lines:
+        for line in lines:
+            if line.startswith(f'{{"iteration": {iteration},'.encode()) and line.endswith(b"\n"):
+                row: dict[str, Any] = json.loads(line)
+                return row
+    return {}
 
 
 def _torch_params(policy: Policy, theta: Tensor) -> Params:
@@ -108,12 +143,14 @@ def _torch_params(policy: Policy, theta: Tensor) -> Params:
 def _from_npz(path: Path, description: Description) -> Params:
     """θ is the pieces in the order of the file, which are all arrays but the input map's."""
     policy = description.build()
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         pieces = {name: arrays[name] for name in arrays.files}
     maps = [pieces.pop(name) for name in ("input_centre", "input_half_range", "input_clip")]
     for name in ("action_centre", "action_half_range"):
         pieces.pop(name, None)
     theta = torch.from_numpy(np.concatenate([piece.ravel() for piece in pieces.values()]))
+    if len(theta) != policy.n_parameters:
+        raise ConfigError(f"{path} holds {len(theta)} parameters, and its description needs {policy.n_parameters}")
     policy = policy.with_input_map(replace(policy.input_map, centre=maps[0], half_range=maps[1], clip=float(maps[2])))
     return _torch_params(policy, theta)
 
@@ -124,24 +161,21 @@ def _from_onnx(path: Path, description: Description) -> Params:
     except ImportError:
         raise ConfigError(f"{path} needs the package onnxruntime: pip install onnxruntime") from None
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
-    dtype = kinds[session.get_inputs()[0].type]
 
     def params(obs: NDArray[Any]) -> NDArray[Any]:
-        found: NDArray[Any] = session.run(["params"], {"obs": obs.astype(dtype)})[0]
+        found: NDArray[Any] = session.run(["params"], {"obs": _as_exported(obs, description)})[0]
         return found
 
     return params
 
 
 def _from_pt2(path: Path, description: Description) -> Params:
-    module = torch.export.load(path).module()
-    dtype = next(module.buffers()).dtype
+    with quiet():
+        module = torch.export.load(path).module()
 
     @torch.inference_mode()
     def params(obs: NDArray[Any]) -> NDArray[Any]:
-        tensor = torch.from_numpy(obs)
-        found: NDArray[Any] = module(tensor if obs.dtype == np.uint8 else tensor.to(dtype))[1].numpy()
+        found: NDArray[Any] = module(torch.from_numpy(_as_exported(obs, description)))[1].numpy()
         return found
 
     return params

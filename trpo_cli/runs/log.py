@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from omegaconf import OmegaConf
 
-from trpo_cli.errors import ConfigError, RunError
+from trpo_cli.errors import ConfigError, StuckError
 from trpo_cli.runs.checkpoint import (
     BEST,
     CHECKPOINT,
@@ -113,7 +113,7 @@ class RunLog:
         with disk_errors(self.directory):
             name, state, end, problems = self._latest_usable_checkpoint()
             if problems and name is None:
-                raise RunError(
+                raise StuckError(
                     f"{self.directory} cannot be continued ({'; '.join(problems)}): "
                     "start a new run with another name=, or remove the directory."
                 )

@@ -1,7 +1,10 @@
 """A trained policy as its user sees it: observations in, actions out, both as the environment has them."""
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -70,6 +73,18 @@ class Description:
         return policy
 
 
+def input_shape(description: Description) -> tuple[int, ...]:
+    """The shape of one observation for an exported graph: the environment's own if it is one array, else flat."""
+    space = description.observation_space
+    return space.shape if isinstance(space, spaces.Box) else shape_seen(space)
+
+
+def input_dtype(description: Description) -> np.dtype[Any]:
+    """The type of observations for an exported graph."""
+    space = description.observation_space
+    return np.dtype(space.dtype) if isinstance(space, spaces.Box) else np.dtype(np.float32)
+
+
 def read_description(path: Path) -> Description:
     """The description beside an exported file; ConfigError if there is none."""
     beside = path.with_suffix(".json")
@@ -81,6 +96,19 @@ def read_description(path: Path) -> Description:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{beside} is no description of a policy ({error}): export the policy again") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what torch's exporter says about itself."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 class Normal(NamedTuple):
@@ -151,10 +179,13 @@ class TrainedPolicy:
         part, inner = obs, space
         while isinstance(inner, spaces.Dict | spaces.Tuple):  # the first array tells whether it is a batch
             key = next(iter(inner.spaces)) if isinstance(inner, spaces.Dict) else 0
-            try:
-                part, inner = part[key], inner.spaces[key]  # type: ignore[index]
-            except (KeyError, IndexError, TypeError):
-                raise ConfigError(f"obs={part!r:.100} has no part {key!r}; {self._wanted()}") from None
+            if not isinstance(part, Mapping if isinstance(inner, spaces.Dict) else tuple) or len(part) != len(
+                inner.spaces
+            ):
+                raise ConfigError(f"obs={part!r:.100} has not the parts {_parts(inner)}; {self._wanted()}")
+            if isinstance(inner, spaces.Dict) and key not in part:
+                raise ConfigError(f"obs={part!r:.100} has no part {key!r}; {self._wanted()}")
+            part, inner = part[key], inner.spaces[key]  # type: ignore[index]
         shape, wanted = np.shape(part), inner.shape or ()
         if shape == wanted:
             return self._seen([obs]), True
@@ -164,11 +195,51 @@ class TrainedPolicy:
         raise ConfigError(f"obs has the shape {shape}; {self._wanted()}")
 
     def _seen(self, observations: list[Any]) -> NDArray[Any]:
-        space = self.observation_space
+        space, shape = self.observation_space, shape_seen(self.observation_space)
+        for obs in observations:
+            _require_member(obs, space, self._wanted)
         if isinstance(space, spaces.Box) and not is_picture(space):
-            return np.asarray(observations, np.float64).reshape(len(observations), -1)
-        shape = shape_seen(space)
+            return np.asarray(observations, np.float64).reshape(len(observations), *shape)
         return np.array([seen(space, obs) for obs in observations]).reshape(len(observations), *shape)
 
     def _wanted(self) -> str:
-        return f"this policy's observations are {self.observation_space}, one of them or a batch with one more axis"
+        return (
+            f"this policy's observations are {self.observation_space}, one of them or a batch: the same with one more "
+            "axis in front of every array"
+        )
+
+
+def _parts(space: spaces.Dict | spaces.Tuple) -> list[Any]:
+    return list(space.spaces) if isinstance(space, spaces.Dict) else list(range(len(space.spaces)))
+
+
+def _require_member(obs: Any, space: Space, wanted: Callable[[], str]) -> None:
+    """Raise ConfigError for what the space does not have: other parts, options or bytes, numbers that are not finite.
+
+    Bounds of real numbers are not checked: environments leave them too.
+    """
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        keys = _parts(space)
+        given = set(obs) if isinstance(obs, Mapping) else set(range(len(obs)))
+        if given != set(keys):
+            raise ConfigError(f"obs={obs!r:.100} has not the parts {keys}; {wanted()}")
+        for key in keys:
+            _require_member(obs[key], space.spaces[key], wanted)
+        return
+    x = np.asarray(obs)
+    if isinstance(space, spaces.Box) and not is_picture(space):
+        if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
+            raise ConfigError(f"obs={obs!r:.100} has numbers that are not finite; {wanted()}")
+        return
+    low, high = _options(space)
+    if x.shape != (space.shape or ()) or x.dtype.kind not in "iub" or (x < low).any() or (x > high).any():
+        raise ConfigError(f"obs={obs!r:.100} is none of its space; {wanted()}")
+
+
+def _options(space: Space) -> tuple[Any, Any]:
+    """Smallest and greatest whole number of a space of whole numbers."""
+    if isinstance(space, spaces.Discrete):
+        return space.start, space.start + space.n - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    return 0, 255 if isinstance(space, spaces.Box) else 1  # a picture, or bits

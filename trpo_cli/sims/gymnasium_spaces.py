@@ -57,7 +57,7 @@ def shape_seen(space: Space) -> tuple[int, ...]:
     """Shape of an observation as the policy sees it: channels, rows and columns of a picture, or one flat array."""
     if is_picture(space):
         sides = list(space.shape or ())
-        return (sides.pop(_channels(space)), *sides)
+        return (sides.pop(channels_axis(space)), *sides)
     return (spaces.flatdim(space),)
 
 
@@ -65,10 +65,10 @@ def is_picture(space: Space) -> bool:
     """True for bytes from 0 to 255 in rows, columns and channels, or channels first."""
     if not (isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3):
         return False
-    return bool(min(np.delete(space.shape, _channels(space))) >= LEAST_SIDE and (space.high == 255).all())
+    return bool(min(np.delete(space.shape, channels_axis(space))) >= LEAST_SIDE and (space.high == 255).all())
 
 
-def _channels(space: Space) -> int:
+def channels_axis(space: Space) -> int:
     """The axis of a picture's channels: the shorter one of the last and the first."""
     assert space.shape is not None
     return 2 if space.shape[2] <= space.shape[0] else 0
@@ -80,7 +80,7 @@ def seen(space: Space, obs: Any) -> NDArray[Any]:
     It is a copy, because an environment may overwrite its own array.
     """
     if is_picture(space):
-        return np.array(np.moveaxis(np.asarray(obs, np.uint8), _channels(space), 0), order="C")
+        return np.array(np.moveaxis(np.asarray(obs, np.uint8), channels_axis(space), 0), order="C")
     if isinstance(space, spaces.Discrete):
         return (np.arange(space.n) == obs - space.start).astype(np.float32)
     if isinstance(space, spaces.Box):

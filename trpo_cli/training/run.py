@@ -185,6 +185,9 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         | ({} if plan.schedule.stop_at is None else {"stopped_at": state.score})
     )
     print(f"Finished: {plan.directory}, score {number(recorder.score)} after {state.time_s:.0f} s of training.")
+    if limits.stop_at is not None and state.score is not None and state.score >= limits.stop_at:
+        what = "an evaluation" if plan.evaluate else "a batch"
+        print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={limits.stop_at:g}.")
     print(_where_to_look(plan.directory))
     return 0
 
@@ -226,6 +229,11 @@ class _Recorder:
     def write(self, row: Row) -> None:
         self._log.write(row)
         self._display.update(row)
+        if "eval/return" in row:
+            greedy = f"greedy return {number(row['eval/return'])}, score {number(row['eval/score'])}"
+            self._display.message(
+                f"after {row['iteration'] + 1} iterations: {greedy} ({row['eval/n_episodes']} episodes)"
+            )
         score = float(row["collect/score"])
         self.score = None if isnan(score) else score
 

@@ -1,16 +1,29 @@
 """A run that begins with what another one has learnt: ``init_from``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import yaml
 
-from trpo_cli.critics.base import Critic
 from trpo_cli.errors import ConfigError
-from trpo_cli.policies.base import Policy
+from trpo_cli.runs.directory import read_json, require_format
 from trpo_cli.runs.files import DESCRIPTION
 from trpo_cli.runs.load import read_checkpoint
+from trpo_cli.sims.base import Simulator
+from trpo_cli.sims.spaces import spaces_of, to_json
 from trpo_cli.training.state import TrainingState
+
+# Settings that the source's state decides; all others of policy and value function decide what their numbers mean.
+DECIDED = ("initial_std", "output_norm", "hidden_norm", "input_clip")
+FREE = {
+    "policy": (*DECIDED, "input_scale"),
+    "critic": (
+        *("gae_lambda", "least_advantage", "steps", "cg_iterations", "damping", "target_memory", "max_states"),
+        *("epochs", "minibatch", "learning_rate"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -30,22 +43,45 @@ class Start:
         return replace(learnt, sim_steps_total=0)
 
 
-def start_from(run: Path, policy: Policy, critic: Critic | None) -> Start:
-    """The start that a run directory gives for this policy and value function; ConfigError if it does not fit."""
-    if not (run / DESCRIPTION).is_file():
-        raise ConfigError(f"init_from={run} is no run directory: it has no {DESCRIPTION}")
-    source = TrainingState.from_dict(read_checkpoint(run))
-    sizes = [("policy", len(source.theta), policy.n_parameters)]
-    if critic is not None and source.critic is not None:
-        fresh = critic.initial(np.random.default_rng(0))
-        sizes.append(("value function", len(source.critic.theta), len(fresh.theta)))
-    for what, theirs, ours in sizes:
-        if theirs != ours:
-            raise ConfigError(
-                f"init_from={run} has a {what} of {theirs} parameters, and this run's has {ours}: choose the same "
-                "networks, and a task with observations and actions of the same sizes"
-            )
-    if (source.inputs is None) != (policy.input_scale != "running"):
-        scale = "running" if source.inputs is not None else "another one"
-        raise ConfigError(f"init_from={run} has policy.input_scale={scale}, and this run has {policy.input_scale}")
+def start_from(run: Path, config: Mapping[str, Any], sim: Simulator) -> Start:
+    """The start that a run directory gives for a run of this configuration; ConfigError if it does not fit."""
+    info, path = read_json(run / DESCRIPTION), run / ".hydra" / "config.yaml"
+    if info is None or not path.is_file():
+        raise ConfigError(f"init_from={run} is no run directory: it has no {DESCRIPTION} or no .hydra/config.yaml")
+    require_format(run / DESCRIPTION, info.get("format"))
+    theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name, space in zip(("observation", "action"), spaces_of(sim), strict=True):
+        before, now = _sizes(info.get("spaces", {}).get(name)), _sizes(to_json(space))
+        if before is not None and before != now:
+            raise ConfigError(f"init_from={run} has {name}s of the sizes {before}, and this run's task has {now}")
+    for group, free in FREE.items():
+        before, now = theirs.get(group), config[group]
+        for key in {**(before or {}), **(now or {})} if before and now else ():
+            if key not in free and before.get(key) != now.get(key):
+                raise ConfigError(
+                    f"init_from={run} has {group}.{key}={before.get(key)}, and this run has {now.get(key)}: what was "
+                    "learnt means something else with it"
+                )
+    try:
+        source = TrainingState.from_dict(read_checkpoint(run))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("run=", "init_from=", 1)) from error
+    runs = config["policy"].get("input_scale") == "running"
+    if (source.inputs is not None) != runs:
+        raise ConfigError(
+            f"init_from={run} has policy.input_scale={theirs['policy'].get('input_scale')}, and this run has "
+            f"{config['policy'].get('input_scale')}: both have to be running, or neither"
+        )
     return Start(source)
+
+
+def _sizes(space: Mapping[str, Any] | None) -> Any:
+    """What has to be the same for two spaces to have the same numbers of inputs or outputs."""
+    if space is None:
+        return None
+    parts = space.get("spaces")
+    if isinstance(parts, Mapping):
+        return {name: _sizes(part) for name, part in parts.items()}
+    if parts is not None:
+        return [_sizes(part) for part in parts]
+    return next((space[key] for key in ("shape", "n", "nvec") if key in space), None)
