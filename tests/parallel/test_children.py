@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from subprocesses import until
 
-from trpo_cli.errors import ConfigError, Interrupted
+from trpo_cli.errors import ConfigError, Interrupted, RunError
 from trpo_cli.parallel import children
-from trpo_cli.parallel.children import LostChildError, for_command, in_child
+from trpo_cli.parallel.children import LostChildError, for_command, in_child, time_limit
+from trpo_cli.parallel.processes import run
 from trpo_cli.parallel.settings import Border
 
 
@@ -107,3 +108,18 @@ def test_a_border_between_equal_settings_is_not_crossed():
     with border.crossed():
         pass
     assert not border.apart and sys.stdout is output
+
+
+@pytest.mark.parametrize("status", [0, 143])
+def test_a_simulator_that_ends_its_process_has_not_finished_the_run(status: int):
+    with pytest.raises(RunError, match=rf"^the run ended with status {status} before everything was done$"):
+        run(1, lambda group: os._exit(status))
+    assert run(1, lambda group: status) == status
+
+
+def test_what_takes_too_long_is_given_up():
+    with pytest.raises(TimeoutError, match=r"longer than 0\.05 s"), time_limit(0.05):
+        time.sleep(30)
+    with time_limit(0.05):
+        pass
+    time.sleep(0.06)  # no alarm is left

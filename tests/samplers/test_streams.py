@@ -303,7 +303,7 @@ def test_streams_that_cannot_work_are_refused_by_name():
     assert not streams(4, 8).whole_paths and single().whole_paths
 
 
-def test_an_environment_that_does_not_repeat_itself_has_no_streams(monkeypatch: pytest.MonkeyPatch):
+def test_saved_streams_of_an_environment_that_does_not_repeat_itself_begin_new_episodes():
     class Random(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-1, 1, (1,))
         action_space = gymnasium.spaces.Discrete(2)
@@ -315,5 +315,9 @@ def test_an_environment_that_does_not_repeat_itself_has_no_streams(monkeypatch: 
             return np.random.default_rng().random(1, np.float32), 0.0, False, False, {}
 
     gymnasium.register("Unrepeatable-v0", Random, max_episode_steps=10)
-    with pytest.raises(ConfigError, match=r"env\.id=Unrepeatable-v0 does not repeat itself.*sampler\.streams=null"):
-        streams(2, 4).check(Gymnasium("Unrepeatable-v0", None, 256), has_critic=True)
+    sim = Gymnasium("Unrepeatable-v0", None, 256)
+    streams(2, 4).check(sim, has_critic=True)
+    rngs = [np.random.default_rng(i) for i in range(2)]
+    states = sim.step(sim.reset(rngs), np.zeros((2, 1))).states
+    again = sim.from_saved(sim.to_saved(states))
+    assert [state.t for state in again] == [0, 0] and sim.step(again, np.zeros((2, 1))).states[0].t == 1

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import strange_envs
@@ -25,6 +26,7 @@ from trpo_cli.samplers.rollout import rollout
 from trpo_cli.sims import gymnasium_guard
 from trpo_cli.sims.base import Continuous
 from trpo_cli.sims.gymnasium import Gymnasium
+from trpo_cli.sims.gymnasium_guard import fault_of_step, said
 from trpo_cli.training.run import execute
 
 FEW = (
@@ -267,3 +269,21 @@ def test_a_box_without_bounds_needs_no_warning():
         warnings.simplefilter("error")
         space = Continuous(np.array([-np.inf, 0.0]), np.array([np.inf, 3.0]))
         assert space.centre.tolist() == [0.0, 1.5] and space.half_range.tolist() == [1.0, 1.5]
+
+
+@pytest.mark.parametrize("flag", ["False", None, np.nan, np.array([True, False]), 2])
+def test_an_end_that_is_neither_true_nor_false_is_named(flag: object):
+    space = gymnasium.spaces.Box(-1, 1, (2,))
+    answer = (np.zeros(2), 0.0, flag, False, {})
+    assert fault_of_step(answer, space).startswith("step() returned terminated=")
+    assert "truncated=" in fault_of_step((*answer[:2], False, flag, {}), space)
+    for good in (True, np.bool_(False), 1, np.array(True)):
+        assert fault_of_step((*answer[:2], good, good, {}), space) == ""
+
+
+def test_an_error_that_cannot_be_shown_is_named_by_its_kind():
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert said(MuteError(), place=False) == "MuteError"

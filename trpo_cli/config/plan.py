@@ -185,6 +185,8 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
     require(0 < config["path_scale"] < float("inf"), "path_scale", config["path_scale"], "a finite number > 0")
     name, outputs, device = config["name"], config["outputs"], config["device"]
     require(bool(outputs) and not outputs.startswith("~"), "outputs", outputs, "a folder, with $HOME instead of ~")
+    written = not any("\ud800" <= letter <= "\udfff" for letter in name + outputs)  # bytes that are no text
+    require(written, "name", ascii(name), "a word in the terminal's own encoding: set LC_ALL=C.UTF-8")
     plain = bool(name) and not name.startswith((".", "/", "~")) and ".." not in name
     require(plain, "name", name, "a folder's name")
     if device.startswith("gpu"):

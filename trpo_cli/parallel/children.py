@@ -13,12 +13,12 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context, parent_process, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from threading import Thread, Timer
+from threading import Thread, Timer, current_thread, main_thread
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -129,6 +129,25 @@ def leave(status: int) -> None:
         with suppress(BaseException):
             stream.flush()
     os._exit(status)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError inside the block if it takes longer; in the main thread only, where signals are handled."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def over(number: int, frame: object) -> None:
+        raise TimeoutError(f"it took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before if before is not None else signal.SIG_DFL)
 
 
 def die_with(parent: int) -> None:

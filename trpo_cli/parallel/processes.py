@@ -39,6 +39,9 @@ Plan = TypeVar("Plan")
 Body = Callable[[Group], int]  # what every worker runs; its exit status
 
 
+LEADER_IS_DONE = "done"  # what the leader reports at its end
+
+
 class LostWorkerError(RunError):
     """An exchange with another worker failed, usually because that worker died."""
 
@@ -184,8 +187,14 @@ def _run_forked(n: int, body: Body) -> int:
         if workers:
             _restore_cursor(workers[0])
     told: list[Exception] = []
+    finished = False
     while not reports.empty():
-        told.append(reports.get())
+        report = reports.get()
+        if isinstance(report, Exception):
+            told.append(report)
+        finished |= report == LEADER_IS_DONE
+    if _in_order(codes[0]) and not finished and not told:  # a simulator may end its process, with any status
+        raise RunError(f"{_name(0, n)} {how_it_ended(codes[0])} before everything was done")
     return _verdict(codes, told)
 
 
@@ -255,6 +264,8 @@ def _worker(rank: int, size: int, folder: Path | None, parent: int, body: Body, 
         told = error if isinstance(error, ConfigError | RunError | BrokenPipeError) else _failure(error)
         reports.put(type(told)(str(told)[:900]))  # short enough for a pipe to take it in one piece
         status = 1
+    if rank == 0 and _in_order(status):
+        reports.put(LEADER_IS_DONE)
     leave(status)
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError, Interrupted, RunError, require
 from trpo_cli.sims.base import ActionSpace, Drawable, SavedState, Step
-from trpo_cli.sims.gymnasium_guard import fault_of_reset, fault_of_step, said
+from trpo_cli.sims.gymnasium_guard import fault_of_reset, fault_of_step, is_flag, said
 from trpo_cli.sims.gymnasium_names import require_arguments
 from trpo_cli.sims.gymnasium_pool import Environments, copy_of
 from trpo_cli.sims.gymnasium_probe import Findings, findings, require_copies
@@ -100,7 +100,7 @@ class Gymnasium:
         if not self._found.repeats:
             return [
                 f"{self.name} does not repeat itself after a reset with the same seed: a run that is stopped and "
-                "resumed differs from one that is not."
+                "resumed differs from one that is not, and begins new episodes."
             ]
         if not self._found.reusable:
             return [f"{self.name} remembers earlier episodes after a reset, so it is made anew for each episode."]
@@ -183,7 +183,9 @@ class Gymnasium:
                 episode.actions.append(action)
                 episode.env = env
                 found = seen(observations, obs)
-                if found.shape != shape:
+                if found.shape != shape or not (
+                    terminated.__class__ is truncated.__class__ is bool or (is_flag(terminated) and is_flag(truncated))
+                ):
                     raise ValueError  # `_failure` says what is wrong
                 after[i], rewards[i] = State(episode, state.t + 1, found), float(reward)
                 ended[i], cut[i] = terminated, truncated and not terminated
@@ -226,8 +228,7 @@ class Gymnasium:
         return Drawn(self.id, (self.kwargs or {}) | {"render_mode": "rgb_array"}, self.max_lanes)
 
     def require_saving(self) -> None:
-        """Raise ConfigError unless the environment repeats itself after a reset: a saved episode is replayed."""
-        self._require_repeats("which sampler.streams needs; use sampler.streams=null")
+        """Every environment can be saved; see `from_saved`."""
 
     def to_saved(self, states: States) -> list[SavedState]:
         """Per state the seed of its reset, the actions since then, and its observation."""
@@ -241,7 +242,13 @@ class Gymnasium:
         ]
 
     def from_saved(self, saved: Sequence[SavedState]) -> States:
-        """States whose episodes are replayed when they are first stepped."""
+        """States whose episodes are replayed when they are first stepped.
+
+        If the environment does not repeat itself, a replay would lead elsewhere: then these are first states of new
+        episodes.
+        """
+        if not self._found.repeats:
+            return self.reset([np.random.default_rng(int(lane["seed"])) for lane in saved])
         states = np.empty(len(saved), object)
         for i, lane in enumerate(saved):
             episode = Episode(int(lane["seed"]), list(lane["actions"]))

@@ -38,7 +38,10 @@ def said(error: BaseException, place: bool = True) -> str:
         traceback.print_exception(error)
     if isinstance(error, RunError):  # one of our own sentences
         return str(error)
-    text = " ".join(str(error).split())[:300].rstrip(".")
+    try:
+        text = " ".join(str(error).split())[:300].rstrip(".")
+    except Exception:  # its own __str__ fails
+        text = ""
     if not place:
         return text or type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
@@ -58,7 +61,18 @@ def fault_of_step(answer: Any, space: Space) -> str:
     if not isinstance(answer, tuple) or len(answer) != 5:
         form = "(observation, reward, terminated, truncated, info)"
         return f"step() returned {_kind(answer)}; in Gymnasium it returns {form}"
-    return _fault_of_observation("step()", answer[0], space) or _fault_of_reward(answer[1])
+    fault = _fault_of_observation("step()", answer[0], space) or _fault_of_reward(answer[1])
+    flags = [name for name, value in zip(("terminated", "truncated"), answer[2:4], strict=True) if not is_flag(value)]
+    if flags and not fault:
+        value = answer[2] if flags[0] == "terminated" else answer[3]
+        return f"step() returned {flags[0]}={_short(value)}, which is neither true nor false"
+    return fault
+
+
+def is_flag(value: Any) -> bool:
+    """True for true and false: booleans, and the whole numbers 0 and 1."""
+    x = np.asarray(value)
+    return x.ndim == 0 and x.dtype.kind in "biu" and int(x) in (0, 1)
 
 
 def _kind(answer: Any) -> str:

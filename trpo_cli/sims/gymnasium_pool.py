@@ -5,14 +5,15 @@ import copy
 import importlib
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from gymnasium import Env
 from gymnasium.envs.registration import EnvSpec, make, spec
 from gymnasium.utils import EzPickle
 
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, Interrupted
+from trpo_cli.parallel.children import CLOSE_S, time_limit
 from trpo_cli.parallel.settings import Border
 from trpo_cli.sims.gymnasium_guard import Watch, refusing
 from trpo_cli.sims.gymnasium_names import way_to
@@ -74,8 +75,13 @@ class Environments:
     def retire(self, env: Env) -> None:
         """Close an environment. What goes wrong in its close() has no consequence: nobody needs it any more."""
         self._open = [one for one in self._open if one is not env]
-        with suppress(BaseException), self.called("close()"):
-            env.close()
+        try:
+            with time_limit(CLOSE_S), self.called("close()"):
+                env.close()
+        except Interrupted:
+            raise
+        except BaseException:
+            return
 
     def close(self) -> None:
         """Close every environment that is open."""
