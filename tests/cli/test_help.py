@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from compose import CONF, composed, options, planned
 
+from trpo_cli.cli import train as cli
 from trpo_cli.cli.help import EXAMPLES, GROUPS, page
 
 
@@ -59,3 +61,15 @@ def test_every_example_is_on_the_page_and_no_line_is_too_long():
     lines = page(CONF).splitlines()
     assert all(example in "\n".join(lines) for example in EXAMPLES)
     assert max(map(len, lines)) <= 140
+
+
+def test_the_evaluations_settings_are_on_the_page_with_their_values():
+    text = page(CONF)
+    assert re.search(r"^ *eval\.every=null +iterations from one evaluation", text, re.M)
+    assert re.search(r"^ *eval\.episodes=20 ", text, re.M)
+
+
+def test_the_version_is_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", ["trpo-train", "--version"])
+    cli.train()
+    assert re.fullmatch(r"trpo_cli (\d+\.\d+.*|from a checkout that is not installed)\n", capsys.readouterr().out)

@@ -93,6 +93,8 @@ def _keys(conf: Path) -> dict[str, str]:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         cfg = compose("train")
     found = {f"{name}={_value(cfg[name])}": comment for name, _, comment in _lines(conf / "train.yaml")}
+    for name, _, comment in _lines(conf / "train.yaml", "eval"):
+        found[f"eval.{name}={_value(cfg.eval[name])}"] = comment
     for option, names in COMMON.items():
         group = option.partition("/")[0]
         for name, usual, comment in _lines(conf / f"{option}.yaml"):
@@ -104,9 +106,12 @@ def _keys(conf: Path) -> dict[str, str]:
     return found
 
 
-def _lines(path: Path) -> list[tuple[str, str, str]]:
-    """Key, value and comment of the lines that are not indented."""
-    return re.findall(r"^(\w+): (.+?)  # (.*)$", path.read_text(encoding="utf-8"), re.M)
+def _lines(path: Path, section: str = "") -> list[tuple[str, str, str]]:
+    """Key, value and comment of the lines that are not indented, or of those of a section."""
+    text = path.read_text(encoding="utf-8")
+    if section:
+        text = text.partition(f"\n{section}:\n")[2].partition("\n\n")[0].replace("\n  ", "\n").removeprefix("  ")
+    return re.findall(r"^(\w+): (.+?)  # (.*)$", text, re.M)
 
 
 def _value(value: object) -> str:

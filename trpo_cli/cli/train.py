@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
@@ -197,9 +198,19 @@ def train() -> None:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(page(conf_dir()))
             return
+        if "--version" in sys.argv[1:]:
+            print(f"trpo_cli {_version()}")
+            return
         _require_known_flags()
         sys.argv[1:] = with_whole_numbers([as_typed(word) for word in sys.argv[1:]])
         _run_hydra(_run_job)
+
+
+def _version() -> str:
+    try:
+        return version("trpo_cli")
+    except PackageNotFoundError:
+        return "from a checkout that is not installed"
 
 
 def evaluate() -> None:
