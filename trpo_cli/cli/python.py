@@ -15,8 +15,7 @@ from trpo_cli.cli.exits import noting_what_is_saved
 from trpo_cli.cli.messages import explain
 from trpo_cli.cli.whole_numbers import with_whole_numbers
 from trpo_cli.cli.words import as_typed, swept_keys
-from trpo_cli.config.plan import plan as make_plan
-from trpo_cli.config.plan import require_lanes
+from trpo_cli.config.plan import plan_with_workers
 from trpo_cli.config.schema import conf_dir, register_schema
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.parallel import processes
@@ -32,9 +31,7 @@ def train(overrides: Sequence[str]) -> Path:
     """
     words = with_whole_numbers([as_typed(word) for word in overrides])
     cfg, choices = _composed(words)
-    plan, cores = make_plan(cfg, choices, words), processes.available_cores()
-    n = processes.n_workers(cfg.workers, min(cores, plan.max_workers or cores))
-    require_lanes(plan, n)
+    n, plan = plan_with_workers(cfg, choices, processes.available_cores(), words)
     with _same_handlers_after(), noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: execute(plan, group, stop))
     if status:

@@ -41,8 +41,7 @@ from trpo_cli.errors import ConfigError, RunError  # noqa: E402
 
 def _run_job(cfg: DictConfig) -> None:
     """One run; raises what `exits.verdict` turns into an exit status and a sentence."""
-    from trpo_cli.config.plan import plan as make_plan
-    from trpo_cli.config.plan import require_lanes
+    from trpo_cli.config.plan import plan_with_workers
     from trpo_cli.parallel import processes
     from trpo_cli.parallel.stopping import StopRequest
     from trpo_cli.training import run
@@ -54,14 +53,7 @@ def _run_job(cfg: DictConfig) -> None:
         if "=" in cfg.name:  # the name that `job_name` made
             words = [word for word in words if key_of(word) != "name"] + [f"name={quote(cfg.name)}"]
 
-    def prepare() -> tuple[int, run.Plan]:
-        plan = make_plan(cfg, context.runtime.choices, words, _flags(context))
-        useful = min(cores, plan.max_workers or cores)
-        n = processes.n_workers(cfg.workers, useful)
-        require_lanes(plan, n)
-        return n, plan
-
-    n, plan = processes.agree_on(prepare)
+    n, plan = processes.agree_on(lambda: plan_with_workers(cfg, context.runtime.choices, cores, words, _flags(context)))
     with noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: run.execute(plan, group, stop))
     if status:

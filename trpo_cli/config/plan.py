@@ -16,6 +16,7 @@ from trpo_cli.config.unused import require_used, unused_fields
 from trpo_cli.errors import ConfigError, require
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import require_usable
+from trpo_cli.parallel.processes import n_workers
 from trpo_cli.policies.base import Policy, PolicyConfig
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
 from trpo_cli.runs.files import finite
@@ -62,9 +63,6 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     reasons = unused_fields(parts | {"critic": [critic]})
     if critic is not None:
         reasons["sampler.baseline"] = f"critic={choices['critic']} is the baseline"
-    if "sampler.n_paths" in reasons and (streams := config["sampler"].get("streams")):
-        instead = "add sampler.streams=null sampler.steps_per_iteration=null for whole episodes"
-        reasons["sampler.n_paths"] = f"sampler.streams={streams} run on without an end, or {instead}"
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
         reasons |= _unused_by_a_search(config, choices)
@@ -122,6 +120,16 @@ def _require_steps_of_streams(sampler: Mapping[str, Any]) -> None:
             f"sampler.streams={streams} needs sampler.steps_per_iteration=…, which is null; set it, or add "
             "sampler.streams=null for whole episodes"
         )
+
+
+def plan_with_workers(
+    cfg: DictConfig, choices: Choices, cores: int, overrides: Sequence[str] = (), flags: Sequence[str] = ()
+) -> tuple[int, Plan]:
+    """The number of workers on so many cores, and the plan; ConfigError if one cannot work. See `plan`."""
+    made = plan(cfg, choices, overrides, flags)
+    n = n_workers(cfg.workers, min(cores, made.max_workers or cores))
+    require_lanes(made, n)
+    return n, made
 
 
 def require_lanes(plan: Plan, n_workers: int) -> None:

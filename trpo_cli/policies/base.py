@@ -4,12 +4,13 @@ Parameters θ are one flat array that is passed in, and results are on its devic
 states at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -86,6 +87,16 @@ class InputMap:
     centre: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))  # [O] or [1]
     half_range: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))  # [O] or [1]
     clip: float = inf  # mapped inputs are clipped to plus or minus this
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and numbers by name, as a checkpoint holds them."""
+        arrays = {"centre": self.centre, "half_range": self.half_range}
+        return {**{name: torch.from_numpy(np.array(x)) for name, x in arrays.items()}, "clip": self.clip}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """The map that ``to_dict`` saved."""
+        return cls(saved["centre"].numpy(), saved["half_range"].numpy(), saved["clip"])
 
 
 class Policy(Protocol):

@@ -22,7 +22,6 @@ from trpo_cli.runs.trained import Description, Params, TrainedPolicy, input_dtyp
 from trpo_cli.sims.gymnasium_spaces import action_space, channels_axis, is_picture, shape_seen
 from trpo_cli.sims.spaces import from_json
 
-SUFFIXES = (".npz", ".onnx", ".pt2")
 CHECKPOINTS = {"last": (CHECKPOINT, PREVIOUS), "best": (BEST,)}
 
 
@@ -40,8 +39,8 @@ def load(path: str | Path, seed: int | None = None, checkpoint: str = "last") ->
         return TrainedPolicy(description, policy.dist, _torch_params(policy, theta), seed)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: give a run directory, or a file that trpo-export wrote")
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"{path} is no exported policy: its name would end in {', '.join(SUFFIXES)}")
+    if path.suffix not in READERS:
+        raise ConfigError(f"{path} is no exported policy: its name would end in {', '.join(READERS)}")
     description = read_description(path)
     dist = distribution_for(action_space(description.action_space))
     try:
@@ -71,22 +70,32 @@ def _as_exported(obs: NDArray[Any], description: Description) -> NDArray[Any]:
 
 def read_run(run: Path, checkpoint: str = "last") -> tuple[Description, Policy, Tensor]:
     """Description, policy with its input map, and θ ``[D]`` of a run directory."""
-    info, config = read_json(run / DESCRIPTION), run / ".hydra" / "config.yaml"
-    if info is None or not config.is_file():
-        raise ConfigError(f"{run} is no run directory: it has no {DESCRIPTION} or no .hydra/config.yaml")
-    require_format(run / DESCRIPTION, info.get("format"))
-    told = [part["spaces"] for part in (info, *info.get(CONTINUED, [])) if "spaces" in part]
-    if not told:
+    info, cfg = read_description_and_config(run, str(run))
+    told = told_spaces(info)
+    if told is None:
         raise ConfigError(
             f"{run} is from an older version of trpo_cli: its {DESCRIPTION} does not tell the environment's "
             "spaces; train it for one more iteration, and it will"
         )
-    cfg, state = yaml.safe_load(config.read_text(encoding="utf-8")), read_checkpoint(run, checkpoint)
-    observations, actions = (from_json(told[-1][name]) for name in ("observation", "action"))
+    state = read_checkpoint(run, checkpoint)
+    observations, actions = (from_json(told[name]) for name in ("observation", "action"))
     description = Description(observations, actions, cfg["policy"], _about(run, info, cfg, state))
-    inputs = state["input_map"]
-    input_map = InputMap(inputs["centre"].numpy(), inputs["half_range"].numpy(), inputs["clip"])
-    return description, description.build().with_input_map(input_map), state["theta"]
+    return description, description.build().with_input_map(InputMap.from_dict(state["input_map"])), state["theta"]
+
+
+def read_description_and_config(run: Path, named: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Content of ``run.json`` and the configuration of a run directory, which messages call ``named``."""
+    info, path = read_json(run / DESCRIPTION), run / ".hydra" / "config.yaml"
+    if info is None or not path.is_file():
+        raise ConfigError(f"{named} is no run directory: it has no {DESCRIPTION} or no .hydra/config.yaml")
+    require_format(run / DESCRIPTION, info.get("format"))
+    return info, yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def told_spaces(info: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The spaces of observations and actions in ``run.json``; None if an older version wrote it and nobody since."""
+    told = [part["spaces"] for part in (info, *info.get(CONTINUED, [])) if "spaces" in part]
+    return told[-1] if told else None
 
 
 def read_checkpoint(run: Path, which: str = "last") -> dict[str, Any]:
@@ -123,12 +132,9 @@ def _about(run: Path, info: Mapping[str, Any], cfg: Mapping[str, Any], state: Ma
 
 def _row(run: Path, iteration: int) -> dict[str, Any]:
     """The row of an iteration, whose batch the policy learnt from last; nothing if it is not there."""
-    with (run / PROGRESS).open("rb") as lines:
-        for line in lines:
-            if line.startswith(f'{{"iteration": {iteration},'.encode()) and line.endswith(b"\n"):
-                row: dict[str, Any] = json.loads(line)
-                return row
-    return {}
+    lines = (run / PROGRESS).read_bytes().splitlines(keepends=True)
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return next((row for row in rows if row["iteration"] == iteration), {})
 
 
 def _torch_params(policy: Policy, theta: Tensor) -> Params:

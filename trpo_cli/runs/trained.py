@@ -42,8 +42,8 @@ class Description:
         return {
             "format": FORMAT,
             **finite(self.about),
-            "observation_space": to_json(self.observation_space),
-            "action_space": to_json(self.action_space),
+            "observation_space": finite(to_json(self.observation_space)),
+            "action_space": finite(to_json(self.action_space)),
             "policy": finite(self.policy),
         }
 

@@ -57,7 +57,10 @@ class SinglePath:
         return self.streams or (self.n_paths if self.steps_per_iteration is None else None)
 
     def unused(self) -> dict[str, str]:
-        """The number of paths, if there is a budget of steps."""
+        """The number of paths, if there are streams or a budget of steps."""
+        if self.streams is not None:
+            instead = "add sampler.streams=null sampler.steps_per_iteration=null for whole episodes"
+            return {"n_paths": f"sampler.streams={self.streams} run on without an end, or {instead}"}
         steps = self.steps_per_iteration
         reason = f"sampler.steps_per_iteration={steps} is set, or add sampler.steps_per_iteration=null"
         return {} if steps is None else {"n_paths": reason}

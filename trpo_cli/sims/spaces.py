@@ -39,7 +39,7 @@ def _pictures(shape: tuple[int, ...]) -> Space:
 
 
 def to_json(space: Space) -> dict[str, Any]:
-    """What `from_json` takes: dictionaries, lists, numbers and strings. Infinite bounds are strings."""
+    """What `from_json` takes: dictionaries, lists, numbers and strings. It takes infinity as a string too."""
     match space:
         case spaces.Box():
             bounds = {"low": _short(space.low), "high": _short(space.high)}
@@ -81,11 +81,5 @@ def from_json(content: dict[str, Any]) -> Space:
 
 def _short(bounds: NDArray[Any]) -> Any:
     """One bound if all are the same; else a list of the array's shape."""
-    flat = bounds.ravel().tolist()
-    if len(set(flat)) == 1:
-        return _plain(flat[0])
-    return np.array([_plain(x) for x in flat], object).reshape(bounds.shape).tolist()
-
-
-def _plain(x: float) -> float | str:
-    return str(x) if x in (inf, -inf) else x
+    same = bounds.size and (bounds == bounds.flat[0]).all()
+    return bounds.flat[0].item() if same else bounds.tolist()

@@ -20,6 +20,7 @@ from trpo_cli.parallel.group import Group
 from trpo_cli.parallel.settings import seed_global_generators
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display, number
+from trpo_cli.runs.files import finite
 from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
@@ -134,7 +135,7 @@ def _open(plan: Plan, group: Group) -> RunLog:
         "obs_dim": int(np.prod(sim.obs_shape)),
         "state_dim": sim.n_state,
         "action_dim": sim.action_space.size,
-        "spaces": {name: to_json(space) for name, space in zip(("observation", "action"), spaces_of(sim), strict=True)},
+        "spaces": finite(dict(zip(("observation", "action"), map(to_json, spaces_of(sim)), strict=True))),
     }
     if remarks := _remarks(plan):
         info["remarks"] = remarks

@@ -5,12 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trpo_cli.errors import ConfigError
-from trpo_cli.runs.directory import read_json, require_format
-from trpo_cli.runs.files import DESCRIPTION
-from trpo_cli.runs.load import read_checkpoint
+from trpo_cli.runs.load import read_checkpoint, read_description_and_config, told_spaces
 from trpo_cli.sims.base import Simulator
 from trpo_cli.sims.spaces import spaces_of, to_json
 from trpo_cli.training.state import TrainingState
@@ -45,18 +41,14 @@ class Start:
 
 def start_from(run: Path, config: Mapping[str, Any], sim: Simulator) -> Start:
     """The start that a run directory gives for a run of this configuration; ConfigError if it does not fit."""
-    info, path = read_json(run / DESCRIPTION), run / ".hydra" / "config.yaml"
-    if info is None or not path.is_file():
-        raise ConfigError(f"init_from={run} is no run directory: it has no {DESCRIPTION} or no .hydra/config.yaml")
-    require_format(run / DESCRIPTION, info.get("format"))
-    theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
+    info, theirs = read_description_and_config(run, f"init_from={run}")
+    told = told_spaces(info) or {}  # older versions did not tell them
     for name, space in zip(("observation", "action"), spaces_of(sim), strict=True):
-        before, now = _sizes(info.get("spaces", {}).get(name)), _sizes(to_json(space))
-        if before is not None and before != now:
-            raise ConfigError(f"init_from={run} has {name}s of the sizes {before}, and this run's task has {now}")
+        if name in told and (sizes := _sizes(told[name])) != (ours := _sizes(to_json(space))):
+            raise ConfigError(f"init_from={run} has {name}s of the sizes {sizes}, and this run's task has {ours}")
     for group, free in FREE.items():
-        before, now = theirs.get(group), config[group]
-        for key in {**(before or {}), **(now or {})} if before and now else ():
+        before, now = theirs.get(group) or {}, config[group] or {}
+        for key in {**before, **now} if before and now else ():
             if key not in free and before.get(key) != now.get(key):
                 raise ConfigError(
                     f"init_from={run} has {group}.{key}={before.get(key)}, and this run has {now.get(key)}: what was "
@@ -75,10 +67,8 @@ def start_from(run: Path, config: Mapping[str, Any], sim: Simulator) -> Start:
     return Start(source)
 
 
-def _sizes(space: Mapping[str, Any] | None) -> Any:
+def _sizes(space: Mapping[str, Any]) -> Any:
     """What has to be the same for two spaces to have the same numbers of inputs or outputs."""
-    if space is None:
-        return None
     parts = space.get("spaces")
     if isinstance(parts, Mapping):
         return {name: _sizes(part) for name, part in parts.items()}

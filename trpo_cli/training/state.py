@@ -43,11 +43,7 @@ class TrainingState:
         """Tensors and numbers by name, on the processor, as a checkpoint holds them."""
         saved: dict[str, Any] = {
             "theta": self.theta.cpu(),
-            "input_map": {
-                "centre": torch.from_numpy(np.array(self.input_map.centre)),
-                "half_range": torch.from_numpy(np.array(self.input_map.half_range)),
-                "clip": self.input_map.clip,
-            },
+            "input_map": self.input_map.to_dict(),
             "episode_length": self.episode_length,
             "iteration": self.iteration,
             "sim_steps_total": self.sim_steps_total,
@@ -66,10 +62,10 @@ class TrainingState:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """The state that ``to_dict`` saved."""
-        inputs, search = saved["input_map"], saved.get("search")
+        search = saved.get("search")
         return cls(
             theta=saved["theta"],
-            input_map=InputMap(inputs["centre"].numpy(), inputs["half_range"].numpy(), inputs["clip"]),
+            input_map=InputMap.from_dict(saved["input_map"]),
             critic=CriticState.from_dict(saved["critic"]) if "critic" in saved else None,
             inputs=InputMoments.from_dict(saved["inputs"]) if "inputs" in saved else None,
             streams=Streams.from_dict(saved["streams"]) if "streams" in saved else None,
