@@ -19,7 +19,6 @@ PAPER = Path(__file__).parents[2] / "outputs/paper"
     ("words", "runs", "where", "files"),
     [
         (["figure4", "--against", "iterations"], "figure4", ".", ("figure4.csv", "figure4.md")),
-        (["figure4", "--against", "iterations"], "episodes64", "episodes64", ("figure4.csv", "figure4.md")),
         *[
             (["figure4", "--against", "iterations"], name, name, ("figure4.csv", "figure4.md"))
             for name in ("figure4_full", "root_velocity", "gymnasium_step", "rk4", "penalties")

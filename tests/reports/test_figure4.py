@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 from matplotlib.image import imread
 from run_directories import MakeRun, only, read_csv
 
 from trpo_cli.cli.report import main
 from trpo_cli.reports import figure4
 from trpo_cli.reports.curves import group_into_curves
+from trpo_cli.reports.figure4_variants import draw_variants
 from trpo_cli.reports.paper import METHODS, TASKS, published_curves
 from trpo_cli.reports.read_runs import find_runs
 
@@ -78,15 +78,6 @@ def test_the_drawing_against_steps_has_them_on_its_axis(make_run: MakeRun):
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), [500, 1000, 1500])
 
 
-def test_a_variant_has_its_methods_colour_and_another_line(make_run: MakeRun):
-    make_run(name="fig4")
-    root = make_run(name="slack", kl_slack=2.0).parents[4]
-    make_run(name="fig4", method="trpo-vine")
-    axes = only(figure4.draw(group_into_curves(find_runs([root])), {}, "sim_steps").axes)
-    red = [line for line in axes.lines if to_hex(line.get_color()) == to_hex("tab:red")]
-    assert sorted(line.get_linestyle() for line in red) == ["-", "-."]
-
-
 def test_figure4_writes_pictures_and_the_numbers_behind_them(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -117,3 +108,21 @@ def test_figure4_says_what_the_vine_pays_and_draws_what_was_asked_for(
     assert "cartpole: an iteration of the vine simulates 1.00 times the steps of single path." in printed
     assert "hopper" not in printed
     assert (tmp_path / "figure4_sim_steps.png").exists() and not (tmp_path / "figure4.png").exists()
+
+
+def test_other_settings_of_a_method_stand_in_a_figure_of_their_own(make_run: MakeRun, tmp_path: Path):
+    make_run("cartpole", "max_kl-single", scores=[1.0, 2.0])
+    make_run("cartpole", "trpo-vine", scores=[1.0, 2.0])
+    settings = {"optimizer": {"kl_limit": 0.03}}
+    root = make_run("cartpole", "max_kl-single", name="loose", scores=[1.0, 3.0], settings=settings).parents[4]
+    curves = group_into_curves(find_runs([root]))
+    panel = only(figure4.draw(curves, {}, "iterations").axes)
+    assert [line.get_ydata()[-1] for line in panel.lines] == [2.0, 2.0]
+    published = published_curves()
+    figure = draw_variants(curves, published)
+    assert figure is not None
+    axes = only(figure.axes)
+    assert axes.get_title() == "Cart-pole: Max KL"
+    assert [line.get_ydata()[-1] for line in axes.lines] == [published["cartpole", "max_kl"][1][-1], 2.0, 3.0]
+    assert "kl_limit=0.03 (1 seed)" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert draw_variants([curve for curve in curves if not curve.changes], published) is None

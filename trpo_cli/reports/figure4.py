@@ -21,6 +21,8 @@ from trpo_cli.reports.curves import (
     swept_settings,
 )
 from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
+from trpo_cli.reports.figure4_variants import FILE as VARIANTS
+from trpo_cli.reports.figure4_variants import draw_variants
 from trpo_cli.reports.paper import METHODS, TASKS, Points, Published, published_curves
 from trpo_cli.reports.provenance_table import provenance_table
 from trpo_cli.reports.read_runs import Run
@@ -32,7 +34,6 @@ TITLES = {
     "sim_steps": "Figure 4 against simulated steps: score, the return of an episode / its step limit",
 }
 OTHER_COLOURS = ("tab:olive", "black", "tab:gray")
-VARIANT_STYLES = ("-.", ":", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 HOPPERS_CURVE = "the published natural gradient curve is the hopper's, point for point"
 HEADERS = ["task", "method", "seeds", "iterations", "start", f"final (last {LAST})", "mean difference"]
 HEADERS += ["worst shortfall", "sim. steps/iteration"]
@@ -66,7 +67,8 @@ class Summary:
 def report(runs: Sequence[Run], out: Path, against: Sequence[str], tasks: Sequence[str]) -> str:
     """Draw the figure into ``out`` and write the numbers behind it. Return the text to print.
 
-    against: the horizontal axes to draw, "iterations" (``figure4.png``) and "sim_steps" (``figure4_sim_steps.png``)
+    against: the horizontal axes to draw, "iterations" (``figure4.png``) and "sim_steps" (``figure4_sim_steps.png``);
+    curves with other settings of a method stand in ``figure4_variants.png`` only
     tasks: the panels to draw
 
     ``figure4.csv`` holds every point, ``figure4.md`` the table and where each curve comes from.
@@ -82,6 +84,8 @@ def report(runs: Sequence[Run], out: Path, against: Sequence[str], tasks: Sequen
     published = published_curves()
     for axis in against:
         draw(plotted, published, axis).savefig(out / FILES[axis], dpi=120)
+    if (variants := draw_variants(plotted, published)) is not None:
+        variants.savefig(out / VARIANTS, dpi=100)
     write_csv(out / "figure4.csv", ["task", "method", "seed", "iteration", "sim_steps", "score"], _points(plotted))
     summaries = [summarise(curve, published.get((curve.task, curve.method))) for curve in plotted]
     text = "\n".join([markdown(HEADERS, [line.cells() for line in summaries]), *_remarks(summaries, others)])
@@ -140,7 +144,9 @@ def _remarks(summaries: Sequence[Summary], others: Sequence[Curve]) -> list[str]
 
 
 def draw(plotted: Sequence[Curve], published: Published, against: str) -> Figure:
-    """Return the paper's panels. Our curves are solid, with bands of one standard error; the published ones are dashed.
+    """Return the paper's panels, without other settings of a method.
+
+    Our curves are solid, with bands of one standard error; the published ones are dashed.
 
     against: "iterations" or "sim_steps", which counts branches too. The paper prints no steps, so its curves are drawn
     against iterations only.
@@ -152,7 +158,7 @@ def draw(plotted: Sequence[Curve], published: Published, against: str) -> Figure
     for i, task in enumerate(tasks):
         axes = figure.add_subplot(n_rows, columns, i + 1)
         title, x_range, y_range = TASKS[task]
-        ours = [curve for curve in plotted if curve.task == task]
+        ours = [curve for curve in plotted if curve.task == task and not curve.changes]
         label_panel(axes, title, against, "score")
         if against == "iterations":
             _draw_published(axes, task, published, {curve.method for curve in ours})
@@ -179,27 +185,20 @@ def _draw_published(axes: Axes, task: str, published: Published, ours: set[str])
 
 
 def _draw_ours(axes: Axes, ours: Sequence[Curve], against: str) -> None:
-    """Draw the mean of each curve over its seeds. A variant has its method's colour and another line style."""
-    n_variants: dict[str, int] = {}
+    """Draw the mean of each curve over its seeds."""
     unknown = [method for method in dict.fromkeys(curve.method for curve in ours) if method not in METHODS]
     for curve in ours:
         if curve.method in METHODS:
             name, colour = METHODS[curve.method]
         else:
             name, colour = curve.method, OTHER_COLOURS[unknown.index(curve.method) % len(OTHER_COLOURS)]
-        style: str | tuple[int, tuple[int, ...]] = "-"
-        if curve.changes:
-            style = VARIANT_STYLES[n_variants.get(curve.method, 0) % len(VARIANT_STYLES)]
-            n_variants[curve.method] = n_variants.get(curve.method, 0) + 1
         mean, error = mean_and_error(curve.table(SCORE))
-        line = {"linestyle": style, "color": colour, "linewidth": 1.6, "label": _legend_text(curve, name)}
+        line = {"color": colour, "linewidth": 1.6, "label": _legend_text(curve, name)}
         draw_band(axes, curve.x(against), mean, mean - error, mean + error, **line)
 
 
 def _legend_text(curve: Curve, name: str) -> str:
-    lines = [name, *([describe(curve.changes)] if curve.changes else [])]
-    lines[-1] += f" {count_seeds(len(curve.runs))}"
-    return "\n".join([*lines, *([curve.progress] if curve.unfinished else [])])
+    return f"{name} {count_seeds(len(curve.runs))}" + (f"\n{curve.progress}" if curve.unfinished else "")
 
 
 def _set_y_range(axes: Axes, y_range: tuple[float, float], ours: Sequence[Curve]) -> None:
