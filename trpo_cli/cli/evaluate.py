@@ -139,7 +139,7 @@ def load_trained(run: Path, checkpoint: str = "last") -> tuple[Simulator, Policy
     state = TrainingState.from_dict(read_checkpoint(run, checkpoint))
     sim, network = build(cfg.env, "env"), build(cfg.policy, "policy")
     policy = network.build(sim.obs_shape, sim.action_space).with_input_map(state.input_map)
-    return sim, policy, state.theta, cfg, state.iteration
+    return sim, policy, state.learnt, cfg, state.iteration
 
 
 def _require_run(run: Path) -> Path:

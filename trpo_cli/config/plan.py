@@ -91,6 +91,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         optimizer=optimizer,
         critic=value,
         evaluate=None if every is None else GreedyEvaluation(task, policy, config["seed"], every, episodes),
+        average_over=config["average_over"],
         start=start_from(Path(config["init_from"]), config, sim) if begins else None,
         device=require_usable(config["device"]),
         seed=config["seed"],
@@ -149,6 +150,7 @@ def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str
     reasons = {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
     reasons["critic."] = f"{search} needs no value function"
     reasons["max_refused"] = f"{search} refuses no step"
+    reasons["average_over"] = f"{search} has a mean of its own"
     reasons["init_from"] = f"{search} begins with a population of its own"
     if config["critic"]:  # critic=none may be said
         reasons["critic"] = reasons["critic."]
@@ -182,6 +184,8 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
     for key in ("every", "episodes"):
         value = config["eval"][key]
         require(value is None or value >= 1, f"eval.{key}", value, "at least 1")
+    average = config["average_over"]
+    require(average is None or 0 < average <= 1, "average_over", average, "in (0, 1], or null for the last policy")
     stop_at = config["stop_at"]
     require(stop_at is None or abs(stop_at) < float("inf"), "stop_at", stop_at, "a finite number, or null")
     iterations, total = config["iterations"], config["total_steps"]
@@ -208,6 +212,8 @@ def _identity(
     identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
     if config["init_from"] and "init_from" not in reasons:
         identity["init_from"] = config["init_from"]
+    if config["average_over"] is not None and "average_over" not in reasons:
+        identity["average_over"] = config["average_over"]
     for group in GROUPS:
         if f"{group}." in reasons or not config[group]:  # not used, or critic=none
             continue

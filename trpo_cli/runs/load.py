@@ -78,9 +78,10 @@ def read_run(run: Path, checkpoint: str = "last") -> tuple[Description, Policy, 
             "spaces; train it for one more iteration, and it will"
         )
     state = read_checkpoint(run, checkpoint)
+    learnt: Tensor = state.get("average", state["theta"])
     observations, actions = (from_json(told[name]) for name in ("observation", "action"))
     description = Description(observations, actions, cfg["policy"], _about(run, info, cfg, state))
-    return description, description.build().with_input_map(InputMap.from_dict(state["input_map"])), state["theta"]
+    return description, description.build().with_input_map(InputMap.from_dict(state["input_map"])), learnt
 
 
 def read_description_and_config(run: Path, named: str) -> tuple[dict[str, Any], dict[str, Any]]:

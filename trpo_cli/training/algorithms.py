@@ -45,6 +45,7 @@ class PolicyUpdate:
     optimizer: Optimizer
     seed: int
     critic: Critic | None = None
+    average_over: float | None = None  # fraction of the iterations so far whose mean policy is kept; None: none
 
     def initial(self, stop: Stop = never) -> TrainingState:
         """Fresh parameters of policy and critic, and the policy's input map, measured first if it asks for it."""
@@ -77,7 +78,7 @@ class PolicyUpdate:
         if state.inputs is not None:
             inputs = state.inputs.with_more(batch.obs, group)
             after = replace(after, inputs=inputs, input_map=inputs.input_map(policy.input_map.clip))
-        return after, row | more
+        return after if self.average_over is None else after.averaged(self.average_over), row | more
 
     def _learn(
         self, policy: Policy, state: TrainingState, batch: Batch, draw: Draw, group: Group

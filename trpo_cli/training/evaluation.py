@@ -34,7 +34,7 @@ class GreedyEvaluation:
     def __call__(self, state: TrainingState, group: Group) -> Row:
         """The ``eval/`` columns."""
         begun = perf_counter()
-        actor = PolicyActor(self.policy.with_input_map(state.input_map), state.theta.cpu(), greedy=True)
+        actor = PolicyActor(self.policy.with_input_map(state.input_map), state.learnt.cpu(), greedy=True)
         roll = run_episodes(self.task, actor, Draw(self.seed), group.share(self.episodes), "rewards", PURPOSES)
         returns = np.asarray(group.concatenate(roll.rewards.sum(0)), np.float64)
         return {

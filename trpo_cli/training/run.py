@@ -51,6 +51,7 @@ class Plan:
     schedule: Schedule
     critic: Critic | None = None
     evaluate: GreedyEvaluation | None = None  # between iterations
+    average_over: float | None = None  # fraction of the iterations so far whose mean policy is kept; None: none
     start: Start | None = None  # what a run begins with that goes on from another one
 
     def is_done(self, state: TrainingState) -> bool:
@@ -67,7 +68,8 @@ class Plan:
         """The loop's body."""
         if isinstance(self.optimizer, Search):
             return PopulationSearch(self.task, self.policy, self.optimizer, self.seed)
-        return PolicyUpdate(self.task, self.policy, self.sampler, self.optimizer, self.seed, self.critic)
+        parts = (self.task, self.policy, self.sampler, self.optimizer, self.seed, self.critic)
+        return PolicyUpdate(*parts, self.average_over)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Start:
         """
         source = self.source
         critic = fresh.critic if fresh.critic is None or source.critic is None else source.critic
-        learnt = replace(fresh, theta=source.theta, input_map=source.input_map, inputs=source.inputs, critic=critic)
+        learnt = replace(fresh, theta=source.learnt, input_map=source.input_map, inputs=source.inputs, critic=critic)
         return replace(learnt, sim_steps_total=0)
 
 

@@ -32,8 +32,26 @@ class TrainingState:
     streams: Streams | None = None  # where the episodes stand that run on into the next iteration
     refused: int = 0  # iterations in a row, up to now, whose step was refused for the reason `refusal`
     refusal: str = ""
+    average: Tensor | None = None  # [D] mean of the last policies, if the run keeps one; see `averaged`
     best: float | None = None  # highest score of an evaluation so far
     score: float | None = None  # of the last evaluation, or of the last batch if there are none; ``stop_at`` reads it
+
+    @property
+    def learnt(self) -> Tensor:
+        """Parameters ``[D]`` of the policy that is evaluated, loaded and exported."""
+        return self.theta if self.average is None else self.average
+
+    def averaged(self, fraction: float) -> Self:
+        """The state with ``theta`` in the mean of the policies of about the last ``fraction`` of all iterations.
+
+        Weights rise with the iteration i as i^(1/fraction - 1) (polynomial-decay averaging; Shamir and Zhang 2013).
+        A step on a small batch is noisy, and the mean of many steps is much less so. Training does not read the mean.
+        """
+        theta = self.theta.cpu()
+        if self.average is None:
+            return replace(self, average=theta)
+        weight = min(1.0, 1 / (fraction * (self.iteration + 1)))
+        return replace(self, average=self.average + weight * (theta - self.average))
 
     def to(self, device: str | torch.device) -> Self:
         """The state with the parameters that updates change on ``device``."""
@@ -52,7 +70,7 @@ class TrainingState:
         for name in ("critic", "inputs", "streams"):
             if (part := getattr(self, name)) is not None:
                 saved[name] = part.to_dict()
-        saved |= {name: value for name in ("best", "score") if (value := getattr(self, name)) is not None}
+        saved |= {name: value for name in ("average", "best", "score") if (value := getattr(self, name)) is not None}
         if self.refused:
             saved |= {"refused": self.refused, "refusal": self.refusal}
         if self.search is not None:
@@ -74,6 +92,7 @@ class TrainingState:
             iteration=saved["iteration"],
             sim_steps_total=saved["sim_steps_total"],
             time_s=saved["time_s"],
+            average=saved.get("average"),
             best=saved.get("best"),
             score=saved.get("score"),
             refused=saved.get("refused", 0),
