@@ -77,6 +77,7 @@ REFUSED = {
     "--config-name foo": "Cannot find primary config 'foo'",
     "seed=1,2": "seed=1,2 has several values; add -m to run one job for each",
     "env=hopper,walker": "env=hopper,walker has several values; add -m",
+    "logger=tensorboard,wandb": "write 'logger=[tensorboard,wandb]' for all of them",
     "seed=range(3)": "seed=range(3) has several values; add -m",
     "-m seed=a,b": "seed=a is not a whole number",
     "-m env=hopper,hoper": "env=hoper does not exist; did you mean env=hopper?",

@@ -34,7 +34,7 @@ METHODS = [
 ]
 
 
-GROUPS = sorted(group for group in help.GROUPS if "/" not in group)
+GROUPS = sorted(group for group in help.GROUPS if "/" not in group and group != "logger")  # see tests/loggers
 WORDS = [f"{group}={option}" for group in GROUPS for option in options(group)]
 
 

@@ -14,6 +14,7 @@ ROOMS = (
     "sims",
     "policies",
     "runs",
+    "loggers",
     "samplers",
     "optimizers",
     "critics",

@@ -12,6 +12,7 @@ from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.util.tensor_util import make_ndarray
 
+from trpo_cli.loggers.tensorboard import TensorBoard
 from trpo_cli.runs.files import PROGRESS
 from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.tensorboard import CHARTS, KL_LIMIT, flat_settings
@@ -30,7 +31,7 @@ def scalars(directory: Path, key: str) -> list[tuple[int, float]]:
 
 def test_holds_the_same_scalars_as_the_rows(tmp_path: Path) -> None:
     for n_rows, factor in ((4, 1.0), (5, 10.0)):
-        with RunLog.open(tmp_path, {"checkpoint_every": 2}, {}, {}) as log:
+        with RunLog.open(tmp_path, {"checkpoint_every": 2}, {}, {}, [TensorBoard()]) as log:
             state = log.resume() or {"iteration": 0}
             for i in range(state["iteration"], n_rows):
                 log.write({"iteration": i, "update/mean_kl": factor * i, "update/accepted": i > 2, "reason": "none"})
@@ -46,7 +47,7 @@ def test_holds_the_same_scalars_as_the_rows(tmp_path: Path) -> None:
 
 def test_the_returns_of_every_iteration_are_a_histogram_and_no_part_of_a_row(tmp_path: Path) -> None:
     for n_rows in (3, 4):  # the second time it resumes from the second row
-        with RunLog.open(tmp_path, {"checkpoint_every": 2}, {}, {}) as log:
+        with RunLog.open(tmp_path, {"checkpoint_every": 2}, {}, {}, [TensorBoard()]) as log:
             for i in range((log.resume() or {"iteration": 0})["iteration"], n_rows):
                 log.write({"iteration": i, "collect/episode_returns": (1.0, 1.0 + i, 4.0, float("nan"))})
                 if i == 1:

@@ -15,6 +15,7 @@ GROUPS = {
     "optimizer": "how the policy is updated from a batch",
     "policy": "the network",
     "critic": "the value function, if there is one",
+    "logger": "who gets copies of the rows of progress.jsonl; several: 'logger=[tensorboard,wandb]'",
     "scale": "how large a batch is, compared with the configured one",
     "experiment": "settings of a published experiment",
     "hydra/launcher": "where the jobs of a sweep (-m) run",

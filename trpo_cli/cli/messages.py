@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
@@ -32,7 +32,8 @@ NO_KEY = {
     "video": "films are made by trpo-eval run=… video=film.mp4",
     "record": "films are made by trpo-eval run=… video=film.mp4",
     "eval": "trpo-eval run=… scores what a run has learnt",
-    "tensorboard": "every run has a log for TensorBoard: tensorboard --logdir outputs",
+    "tensorboard": "logger=tensorboard, the default, writes what tensorboard --logdir outputs shows",
+    **{word: f"'logger=[tensorboard,{word}]' logs there too" for word in ("wandb", "mlflow")},
 }
 
 
@@ -52,7 +53,10 @@ def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name}, line {mark.line + 1}, is not valid YAML: {error.problem or ''}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'|Sweep parameters '([^']+)' requires", text):
-        return f"{found.group(1) or found.group(2)} has several values; add -m to run one job for each"
+        word = found.group(1) or found.group(2)
+        if word.startswith("logger="):
+            return f"{word} has several values; write 'logger=[{word.partition('=')[2]}]' for all of them"
+        return f"{word} has several values; add -m to run one job for each"
     if "Config group override must be a string" in text:
         return _no_option(words, conf)
     if found := re.search(
@@ -174,30 +178,39 @@ def explain_flags(message: str, words: Sequence[str], conf: Path) -> str:
 def _owners(key: str, conf: Path) -> str:
     """The options that have a key, as ``group=option``."""
     group = key.partition(".")[0]
-    if group not in COMPONENTS:
+    if group not in (*COMPONENTS, "logger"):
         return ""
     return ", ".join(f"{group}={option}" for option in options(conf, group) if key in _keys(conf, group, option))
 
 
 def _can_be_set(conf: Path, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The keys of the root, and those of the components that the words choose, as far as their options exist."""
-    chosen = [word.partition(",")[0] for word in words if word.lstrip("+").partition("=")[0] in GROUPS]
+    chosen = [
+        word if "=[" in word else word.partition(",")[0]
+        for word in words
+        if word.lstrip("+").partition("=")[0] in GROUPS
+    ]
     register_schema()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         try:
-            cfg = compose("train", chosen)
+            return _names(compose("train", chosen))
         except Exception:  # an option of --config-dir, or a fault in a file that another sentence is about
-            cfg = compose("train")
-    root = [str(name) for name in cfg if name not in COMPONENTS]
-    leaves = [f"{group}.{name}" for group in COMPONENTS for name in cfg[group] or {} if name != "_target_"]
-    return root, leaves
+            return _names(compose("train"))
+
+
+def _names(cfg: DictConfig) -> tuple[list[str], list[str]]:
+    """The keys of the root, and those of the components and of the loggers."""
+    leaves = [f"{group}.{name}" for group in COMPONENTS for name in cfg[group] or {}]
+    leaves += flat({"logger": OmegaConf.to_container(cfg.logger)})
+    return [str(name) for name in cfg if name not in COMPONENTS], [x for x in leaves if not x.endswith("._target_")]
 
 
 @cache
 def _keys(conf: Path, group: str, option: str) -> list[str]:
     """The dotted keys of a group's component, as an option and the files that it builds on set them."""
     path = conf / group / f"{option}.yaml"
-    prefix = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group}."
+    package = re.match(r"# @package (\S+)", path.read_text(encoding="utf-8"))
+    prefix = f"{package.group(1) if package else group}.".removeprefix("_global_.")
     names = [prefix + name for name in flat(_with_defaults(path, conf))]
     return [name for name in names if name.startswith(f"{group}.") and not name.endswith("._target_")]
 

@@ -19,6 +19,7 @@ from trpo_cli.cli.words import key_of
 
 # Overrides that the path of a run directory already shows; an experiment sets its own name.
 IN_PATH = {"seed", "env", "optimizer", "sampler", "critic", "experiment", "name", "outputs"}
+NO_RUN_OF_ITS_OWN = "logger"  # the group whose overrides do not make another run
 LONGEST = 255  # bytes of a folder's name that every file system takes
 
 # The package of each Hydra plugin that the files of conf/ use.
@@ -49,9 +50,13 @@ def job_name(name: str, swept: Sequence[str]) -> str:
 
     swept: the job's overrides that differ from other jobs', as ``key=value``
     """
-    words = ",".join(sorted(word.lstrip("+") for word in swept if key_of(word) not in IN_PATH))
+    words = ",".join(sorted(word.lstrip("+") for word in swept if _is_named(key_of(word))))
     folder = re.sub(r"[^\w.,=+-]+", "_", re.sub(r"[][{}'\"]", "", words))
     return f"{name}/{_shortened(folder)}" if folder else name
+
+
+def _is_named(key: str) -> bool:
+    return key not in IN_PATH and key.partition(".")[0] != NO_RUN_OF_ITS_OWN
 
 
 def _shortened(folder: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from trpo_cli.config.build import build
+from trpo_cli.config.loggers import build_loggers
 from trpo_cli.config.members import require_members
 from trpo_cli.config.scale import scale_numbers
 from trpo_cli.config.schema import GROUPS, plain_values, require_known_root
@@ -37,6 +38,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
     overrides: the command line's; one without effect is refused. flags: what stands before them in the command.
     """
     require_known_root(cfg)
+    loggers = build_loggers(cfg.logger)
     sim = build(cfg.env, "env")
     require_members(sim, Simulator, "env: a simulator")
     step_limit = _step_limit(cfg, sim)
@@ -93,6 +95,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         evaluate=None if every is None else GreedyEvaluation(task, policy, config["seed"], every, episodes),
         average_over=config["average_over"],
         start=start_from(Path(config["init_from"]), config, sim) if begins else None,
+        loggers=loggers,
         device=require_usable(config["device"]),
         seed=config["seed"],
         schedule=Schedule(

@@ -44,6 +44,7 @@ class Root:
     sampler: Any = MISSING
     optimizer: Any = MISSING
     critic: Any = MISSING
+    logger: Any = MISSING
 
 
 GROUPS = ("env", "policy", "sampler", "optimizer", "critic")  # one component each; critic=none has none

@@ -1,6 +1,6 @@
-"""The record of one run: its rows, their copy in TensorBoard, its checkpoints, its end.
+"""The record of one run: its rows, their copies in loggers, its checkpoints, its end.
 
-``progress.jsonl`` is the truth, TensorBoard a copy. A row reaches the disk before the checkpoint that counts it, so
+``progress.jsonl`` is the truth, loggers get copies. A row reaches the disk before the checkpoint that counts it, so
 after a crash the rows can only be ahead of the checkpoint. Resuming cuts them back, and the run writes the same rows
 again.
 """
@@ -8,10 +8,10 @@ again.
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from omegaconf import OmegaConf
 
@@ -38,16 +38,14 @@ from trpo_cli.runs.directory import (
     to_json,
 )
 from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, last_row
-
-if TYPE_CHECKING:
-    from trpo_cli.runs.tensorboard import TensorBoardMirror
+from trpo_cli.runs.logger import LoggedRun, Logger, OpenLogger
 
 
 class RunLog:
     """The run directory of one command. Call `open` and `resume`, then `write` and `save`, finally `finish`.
 
     directory: of the run
-    messages: sentences for the user, collected by `open` and `resume`
+    messages: sentences for the user, until `take_messages` takes them
     """
 
     def __init__(self, directory: Path, lock: int) -> None:
@@ -56,20 +54,26 @@ class RunLog:
         self._lock = lock
         self._progress = -1
         self._n_rows: int | None = None
-        self._mirror: TensorBoardMirror | None = None
+        self._loggers: Sequence[Logger] = ()
+        self._opened: list[OpenLogger] = []
         self._config: Mapping[str, Any] = {}
-        self._options: Mapping[str, str] = {}
         self._info: dict[str, Any] = {}
 
     @classmethod
     def open(
-        cls, directory: Path, config: Mapping[str, Any], identity: Mapping[str, Any], info: Mapping[str, Any]
+        cls,
+        directory: Path,
+        config: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        info: Mapping[str, Any],
+        loggers: Sequence[Logger] = (),
     ) -> Self:
         """Lock ``directory`` for this process. If it is new, write the description of the run into it.
 
         config: the composed and resolved configuration, for ``.hydra/config.yaml``
         identity: the part of it that decides the results
         info: the rest of ``run.json`` (see `provenance.run_info`)
+        loggers: get a copy of each row; `resume` opens them
 
         Raises ConfigError if the directory holds a run with another identity or is used by another command, and
         RunError if the disk fails. Nothing is written into the directory of another run.
@@ -79,7 +83,7 @@ class RunLog:
             require_same_run(directory, identity)
             directory.mkdir(parents=True, exist_ok=True)
             log = cls(directory, take_lock(directory))
-        log._config, log._options = config, info.get("options", {})
+        log._config, log._loggers = config, loggers
         log._info = json.loads(to_json(info))
         try:
             with disk_errors(directory):
@@ -130,6 +134,7 @@ class RunLog:
             self._write_config()  # which may ask for more iterations than before
             self._n_rows = 0 if state is None else state["iteration"]
             self._record_changes(self._n_rows)
+            self._open_loggers(self._n_rows)
         if problems:
             self.messages.append(f"{'; '.join(problems)}: continuing from iteration {self._n_rows}.")
         return state
@@ -196,10 +201,23 @@ class RunLog:
         if (now := continued_description(before, self._info, iteration)) != before:
             write_atomically(path, to_json(now, indent=2))
 
+    def _open_loggers(self, iteration: int) -> None:
+        run = LoggedRun(
+            directory=self.directory,
+            title=os.path.relpath(self.directory, self._config.get("outputs", self.directory.parent)),
+            first_iteration=iteration,
+            config=self._config,
+            options=self._info.get("options", {}),
+            command=self._info.get("command", ""),
+            commit=self._info.get("commit"),
+            tell=self.messages.append,
+        )
+        self._opened += [OpenLogger(logger, run) for logger in self._loggers]
+
     def write(self, *parts: Mapping[str, Any]) -> None:
         """Append one row, the union of ``parts``. It holds numbers and strings; NaN and infinity become null.
 
-        A tuple of numbers is not written into the row. TensorBoard shows it as a histogram.
+        A tuple of numbers is not written into the row. Loggers get it as a distribution.
 
         Raises ValueError if two parts have the same key or the row is not the next iteration's, RunError if the disk
         fails.
@@ -216,13 +234,8 @@ class RunLog:
         with disk_errors(self.directory):
             write_all(self._progress, to_json(row))
             self._n_rows += 1
-            if self._mirror is None:
-                # Imported late: a run that is refused or already finished does not wait for this import.
-                from trpo_cli.runs.tensorboard import TensorBoardMirror, flat_settings
-
-                settings = flat_settings(self._config, self._options)
-                self._mirror = TensorBoardMirror(self.directory, row["iteration"], settings)
-            self._mirror.write(row, distributions)
+            for logger in self._opened:
+                logger.write(row, distributions)
 
     def save(self, checkpoint: dict[str, Any]) -> None:
         """Save ``checkpoint``, the state after the first ``checkpoint["iteration"]`` rows, for `resume`.
@@ -242,12 +255,21 @@ class RunLog:
             write_atomically(self.directory / BEST, checkpoint_bytes(checkpoint))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Mark the run as finished, with ``summary`` in ``done.json``."""
+        """Mark the run as finished, with ``summary`` in ``done.json``, and close the loggers."""
         with disk_errors(self.directory):
             os.fsync(self._progress)
             write_atomically(self.directory / DONE, to_json(summary, indent=2))
-            if self._mirror is not None and self._n_rows:
-                self._mirror.finish(self._n_rows - 1)
+            self.close_loggers(finished=True)
+
+    def close_loggers(self, finished: bool = False) -> None:
+        """Wait, for a limited time, until the loggers have every row, and close them. It is safe to call this twice."""
+        while self._opened:
+            self._opened.pop(0).close(finished)
+
+    def take_messages(self) -> list[str]:
+        """The sentences for the user that nobody has taken yet."""
+        taken, self.messages[:] = list(self.messages), []
+        return taken
 
     @property
     def finished(self) -> dict[str, Any] | None:
@@ -263,12 +285,11 @@ class RunLog:
 
     def close(self) -> None:
         """Close the files and release the lock. It is safe to call this twice."""
-        if self._mirror is not None:
-            self._mirror.close()
+        self.close_loggers()
         for descriptor in (self._progress, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._mirror, self._progress, self._lock = None, -1, -1
+        self._progress, self._lock = -1, -1
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isnan
@@ -14,14 +14,16 @@ import torch
 
 from trpo_cli.critics.base import Critic
 from trpo_cli.errors import ConfigError, RunError, StuckError
+from trpo_cli.loggers.tensorboard import TensorBoard
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
 from trpo_cli.parallel.settings import seed_global_generators
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display, number
-from trpo_cli.runs.files import finite
+from trpo_cli.runs.files import PROGRESS, finite
 from trpo_cli.runs.log import RunLog
+from trpo_cli.runs.logger import Logger
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Remarking, Task
@@ -53,6 +55,7 @@ class Plan:
     evaluate: GreedyEvaluation | None = None  # between iterations
     average_over: float | None = None  # fraction of the iterations so far whose mean policy is kept; None: none
     start: Start | None = None  # what a run begins with that goes on from another one
+    loggers: Sequence[Logger] = ()  # no part of the run's identity
 
     def is_done(self, state: TrainingState) -> bool:
         """True if the run has come to its end."""
@@ -142,7 +145,7 @@ def _open(plan: Plan, group: Group) -> RunLog:
     if remarks := _remarks(plan):
         info["remarks"] = remarks
     # Absolute: an environment may change the working directory.
-    return RunLog.open(plan.directory.absolute(), plan.config, plan.identity, info)
+    return RunLog.open(plan.directory.absolute(), plan.config, plan.identity, info, plan.loggers)
 
 
 def _remarks(plan: Plan) -> list[str]:
@@ -162,37 +165,51 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     if done is not None and finished:
         group.from_leader(Refused(0))
         print(f"{plan.directory} is finished ({done['iterations']} iterations, score {number(done['score'])}).")
-        print(_where_to_look(plan.directory))
+        print(_where_to_look(plan))
         return 0
     group.from_leader(state)
     limits, title = plan.schedule, _title(plan, group)
     with Display(limits.iterations, state.iteration, title, total_steps=limits.total_steps) as display:
-        for message in [*log.messages, *_remarks(plan)]:
+        for message in [*log.take_messages(), *_remarks(plan)]:
             display.message(message)
         if state.iteration:
             display.message(f"resuming after iteration {state.iteration - 1}")
         recorder = _Recorder(log, display)
         state = _train(plan, state, group, recorder, asked)
-    if not plan.is_done(state):
-        if plan.schedule.is_stuck(state.refused):
-            raise StuckError(
-                f"after {state.iteration} iterations, of which the last {state.refused} took no step "
-                f"({state.refusal}), this run can learn nothing more; it is saved, and max_refused=null goes on"
-            )
-        of = "" if limits.iterations is None else f" of {limits.iterations}"
-        print(f"Stopped after {state.iteration}{of} iterations; the same command resumes.")
-        return _status(state, plan, asked)
+    if plan.is_done(state):
+        return _finish(plan, state, log, recorder.score)
+    log.close_loggers()
+    _print_messages(log)
+    if plan.schedule.is_stuck(state.refused):
+        raise StuckError(
+            f"after {state.iteration} iterations, of which the last {state.refused} took no step "
+            f"({state.refusal}), this run can learn nothing more; it is saved, and max_refused=null goes on"
+        )
+    of = "" if limits.iterations is None else f" of {limits.iterations}"
+    print(f"Stopped after {state.iteration}{of} iterations; the same command resumes.")
+    return _status(state, plan, asked)
+
+
+def _finish(plan: Plan, state: TrainingState, log: RunLog, score: float | None) -> int:
+    """Mark the run as finished and say so; the exit status."""
+    stop_at = plan.schedule.stop_at
     log.finish(
         {"iterations": state.iteration, "sim_steps_total": state.sim_steps_total, "time_s": state.time_s}
-        | {"score": recorder.score}
-        | ({} if plan.schedule.stop_at is None else {"stopped_at": state.score})
+        | {"score": score}
+        | ({} if stop_at is None else {"stopped_at": state.score})
     )
-    print(f"Finished: {plan.directory}, score {number(recorder.score)} after {state.time_s:.0f} s of training.")
-    if limits.stop_at is not None and state.score is not None and state.score >= limits.stop_at:
+    _print_messages(log)
+    print(f"Finished: {plan.directory}, score {number(score)} after {state.time_s:.0f} s of training.")
+    if stop_at is not None and state.score is not None and state.score >= stop_at:
         what = "an evaluation" if plan.evaluate else "a batch"
-        print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={limits.stop_at:g}.")
-    print(_where_to_look(plan.directory))
+        print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={stop_at:g}.")
+    print(_where_to_look(plan))
     return 0
+
+
+def _print_messages(log: RunLog) -> None:
+    for message in log.take_messages():
+        print(message)
 
 
 def _begin(plan: Plan, asked: Asked) -> TrainingState:
@@ -203,8 +220,10 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
     return state if plan.start is None else plan.start.replaces(state)
 
 
-def _where_to_look(directory: Path) -> str:
-    return f"Look at it: tensorboard --logdir {shlex.quote(str(directory))}"
+def _where_to_look(plan: Plan) -> str:
+    has_events = any(isinstance(logger, TensorBoard) for logger in plan.loggers)
+    what = plan.directory if has_events else plan.directory / PROGRESS
+    return f"Look at it: {'tensorboard --logdir ' * has_events}{shlex.quote(str(what))}"
 
 
 def _title(plan: Plan, group: Group) -> str:
@@ -231,6 +250,8 @@ class _Recorder:
 
     def write(self, row: Row) -> None:
         self._log.write(row)
+        for message in self._log.take_messages():
+            self._display.message(message)
         self._display.update(row)
         if "eval/return" in row:
             greedy = f"greedy return {number(row['eval/return'])}, score {number(row['eval/score'])}"
