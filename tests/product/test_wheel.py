@@ -71,9 +71,8 @@ def test_constraints_pin_every_requirement() -> None:
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in constraints}
     extras = setup["options.extras_require"]
-    required = " ".join(
-        [setup["options"]["install_requires"], *(extras[name] for name in ("test", "bench", "joblib", "optuna"))]
-    )
+    pinned_extras = ("test", "bench", "joblib", "optuna", "wandb", "mlflow")
+    required = " ".join([setup["options"]["install_requires"], *(extras[name] for name in pinned_extras)])
     assert {name.partition(">")[0] for name in required.split()} <= pinned
 
 
