@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from compose import planned
 
-from trpo_cli.errors import ConfigError
 from trpo_cli.runs.log import RunLog
 
 mlflow = pytest.importorskip("mlflow")
@@ -60,8 +59,3 @@ def test_a_server_that_does_not_answer_costs_the_run_nothing(tmp_path: Path):
     (sentence,) = run(tmp_path / "a", 2, *words)
     assert sentence.startswith("logger.mlflow has failed, the run has not: ")
     assert (tmp_path / "a/done.json").exists()
-
-
-def test_a_setting_that_cannot_work_is_refused():
-    with pytest.raises(ConfigError, match=r"^logger\.mlflow\.wait_s=-1\.0 must be "):
-        planned("logger=mlflow", "logger.mlflow.wait_s=-1")

@@ -1,7 +1,10 @@
 """Runs with ``logger=``: what is chosen, what is written, and that it is no part of a run's identity."""
 
+import re
+import shlex
 import shutil
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -115,6 +118,10 @@ def test_only_the_leader_logs(conf: Path, tmp_path: Path):
         ("logger.lines.label=x", "logger.lines.label does not exist with the chosen options; it belongs to "),
         ("logger=lines logger.lines.lable=x", "logger.lines.lable does not exist; did you mean logger.lines.label?"),
         ("logger=lines logger.lines=3", "logger.lines=3 is not a logger's section of keys; "),
+        ("logger=wandb logger.wandb.mode=disabled", "logger.wandb.mode=disabled must be online or offline"),
+        ("logger=wandb logger.wandb.tags=a", "logger.wandb.tags=a is not a list; write logger.wandb.tags=[a]"),
+        ("logger=wandb logger.wandb.wait_s=inf", "logger.wandb.wait_s=inf must be a finite number > 0"),
+        ("logger=mlflow logger.mlflow.wait_s=0", "logger.mlflow.wait_s=0.0 must be a finite number > 0"),
         ("logger=misplaced", "logger._target_=own_loggers.Lines is not a logger's section of keys; "),
         ("logger=lacking", "logger.lacking: it needs open, write, close, and Opens lacks write, close"),
         ("wandb=true", "wandb does not exist; 'logger=[tensorboard,wandb]' logs there too"),
@@ -126,6 +133,23 @@ def test_what_is_wrong_is_one_sentence(words: str, sentence: str, conf: Path, tm
     with pytest.raises(ConfigError) as caught:
         small(conf, tmp_path, *words.split())
     assert str(caught.value).startswith(sentence) and "\n" not in str(caught.value)
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text().partition("\n## Loggers\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("command", re.findall(r"^trpo-train (.*?) *#", README, re.M))
+def test_the_commands_of_the_readme_are_right_if_the_packages_are_there(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(packages, "find_spec", lambda name: find_spec("json"))
+    plan = planned(*shlex.split(command), f"outputs={tmp_path}")
+    named = re.findall(r"tensorboard|wandb|mlflow", shlex.split(command)[1])
+    assert [kind.lower() for kind in kinds(plan)] == named
+
+
+def test_the_readme_shows_every_logger():
+    assert all(f"logger={name}" in README or f",{name}]" in README for name in ("wandb", "mlflow", "none"))
 
 
 @pytest.mark.parametrize("option", ["wandb", "mlflow"])
