@@ -60,7 +60,9 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
         for n in (1, 2)
         for seed in (0, 1)
     }
-    means = [line.split()[:2] for line in command.output().splitlines()[-2:]]
+    *_, first, second, _, longer = command.output().splitlines()
+    assert longer == "Make a job longer: trpo-train continue=DIRECTORY iterations=…"
+    means = [line.split()[:2] for line in (first, second)]
     assert sorted(means) == [["workers=1", "2"], ["workers=2", "2"]]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("progress.jsonl")}
     with sweep(tmp_path, *words) as command:

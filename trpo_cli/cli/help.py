@@ -43,7 +43,8 @@ Trust Region Policy Optimization (arXiv 1502.05477v5) as a command: trains a pol
   trpo-train [flags] [group=option …] [key=value …]
 
 The run is in outputs/<name>/<env>/<optimizer>-<sampler>/seed<seed>/. The same command again continues it where it
-stopped, and leaves a finished run alone. trpo-eval scores and films what was learnt, trpo-report draws figures.
+stopped, and leaves a finished run alone; trpo-train continue=DIRECTORY iterations=… does so wherever it lies, with the
+run's own configuration. trpo-eval scores and films what was learnt, trpo-report draws figures.
 
 {groups}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # one worker per core: more threads would only wait for one another
@@ -34,17 +34,18 @@ from trpo_cli.cli.sweeps import (  # noqa: E402
     job_name,
 )
 from trpo_cli.cli.whole_numbers import with_whole_numbers  # noqa: E402
-from trpo_cli.cli.words import as_typed, key_of, quote, swept_keys  # noqa: E402
+from trpo_cli.cli.words import as_typed, key_of, quote, run_to_continue, swept_keys  # noqa: E402
 from trpo_cli.config.schema import conf_dir, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError, RunError  # noqa: E402
 
+if TYPE_CHECKING:
+    from trpo_cli.training.run import Plan
 
-def _run_job(cfg: DictConfig) -> None:
-    """One run; raises what `exits.verdict` turns into an exit status and a sentence."""
+
+def _run_job(cfg: DictConfig) -> Path:
+    """One run; its directory. Raises what `exits.verdict` turns into an exit status and a sentence."""
     from trpo_cli.config.plan import plan_with_workers
     from trpo_cli.parallel import processes
-    from trpo_cli.parallel.stopping import StopRequest
-    from trpo_cli.training import run
 
     context, cores = HydraConfig.get(), processes.available_cores()
     words = _words(context)
@@ -53,11 +54,29 @@ def _run_job(cfg: DictConfig) -> None:
         if "=" in cfg.name:  # the name that `job_name` made
             words = [word for word in words if key_of(word) != "name"] + [f"name={quote(cfg.name)}"]
 
-    n, plan = processes.agree_on(lambda: plan_with_workers(cfg, context.runtime.choices, cores, words, _flags(context)))
+    return _run(lambda: plan_with_workers(cfg, context.runtime.choices, cores, words, _flags(context)))
+
+
+def _run(make_plan: "Callable[[], tuple[int, Plan]]") -> Path:
+    """Carry out a plan with so many workers; its directory."""
+    from trpo_cli.parallel import processes
+    from trpo_cli.parallel.stopping import StopRequest
+    from trpo_cli.training import run
+
+    n, plan = processes.agree_on(make_plan)
     with noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: run.execute(plan, group, stop))
     if status:
         raise SystemExit(status)
+    return plan.directory
+
+
+def _continue(run: str, words: list[str]) -> None:
+    """``continue=DIRECTORY`` and what may stand beside it."""
+    from trpo_cli.cli.continuing import plan_to_continue
+    from trpo_cli.parallel import processes
+
+    _run(lambda: plan_to_continue(run, words, processes.available_cores()))
 
 
 def _words(context: HydraConf) -> list[str]:
@@ -71,7 +90,7 @@ def _flags(context: HydraConf) -> list[str]:
     return [word for folder in folders for word in ("--config-dir", os.path.relpath(folder))]
 
 
-def _run_hydra(job: Callable[[DictConfig], None]) -> None:
+def _run_hydra(job: Callable[[DictConfig], Path]) -> None:
     """Compose the command line's configuration and run ``job`` on it, or on each configuration of a sweep."""
     failures: list[Exception] = []
     composed = False
@@ -109,7 +128,8 @@ def _run_hydra(job: Callable[[DictConfig], None]) -> None:
             if not failures:
                 failures.append(_explained(error, composed, sweeps))
         if ledger is not None and (jobs := ledger.jobs()):
-            print(f"\n{table(jobs)}", flush=True)
+            longer = "\n\nMake a job longer: trpo-train continue=DIRECTORY iterations=…"
+            print(f"\n{table(jobs)}{longer if any(job.status == 0 for job in jobs) else ''}", flush=True)
     if failures:
         if sweeps:
             SweepFolder.remove_if_unused()
@@ -142,7 +162,7 @@ def _refuse_in_group(sentence: str) -> None:
         share_refusal(ConfigError(sentence))
 
 
-def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
+def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], Path], swept: set[str]) -> float | None:
     """Run one job of a sweep in its own directory. If it fails, say why at once; the other jobs go on."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
@@ -150,7 +170,7 @@ def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: se
     cfg.name = job_name(cfg.name, overrides)
     directory = _run_directory(cfg, context)
     try:
-        job(cfg)
+        directory = job(cfg)
     except Exception as error:
         status, sentence = verdict(error) or (1, f"{type(error).__name__}: {error}")
         Job(overrides, str(directory) if directory else None, status).add()
@@ -158,8 +178,8 @@ def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: se
         if isinstance(error, BrokenPipeError):
             raise SystemExit(status) from error  # the other jobs cannot print anything either
         raise JobError(status) from error
-    Job(overrides, str(directory) if directory else None, 0).add()
-    return final_score(directory) if directory else None
+    Job(overrides, str(directory), 0).add()
+    return final_score(directory)
 
 
 def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
@@ -193,9 +213,14 @@ def train() -> None:
         if "--version" in sys.argv[1:]:
             print(f"trpo_cli {_version()}")
             return
-        _require_known_flags()
+        run = run_to_continue(sys.argv[1:])
+        if run is None:
+            _require_known_flags()
         sys.argv[1:] = with_whole_numbers([as_typed(word) for word in sys.argv[1:]])
-        _run_hydra(_run_job)
+        if run is None:
+            _run_hydra(_run_job)
+        else:
+            _continue(run, sys.argv[1:])
 
 
 def _version() -> str:

@@ -7,6 +7,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import HydraException
 
+from trpo_cli.errors import ConfigError
+
+CONTINUE = "continue"  # key whose value is the directory of a run to go on with
 FOLDERS = ("name", "outputs")  # keys whose values are names of folders, even if they look like numbers
 _PIECE = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,()'"]+"""  # of a list: quoted, or between commas
 
@@ -22,6 +25,14 @@ def swept_keys(words: Sequence[str]) -> set[str]:
         if override.is_sweep_override():
             keys.add(override.key_or_group)
     return keys
+
+
+def run_to_continue(words: Sequence[str]) -> str | None:
+    """The directory in ``continue=DIRECTORY``; None if no word is one."""
+    found = [word.partition("=")[2] for word in words if key_of(word) == CONTINUE]
+    if len(found) > 1:
+        raise ConfigError(f"{CONTINUE}= stands {len(found)} times; go on with one run at a time")
+    return found[0] if found else None
 
 
 def key_of(override: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from trpo_cli.config.build import build
 from trpo_cli.config.members import require_members
@@ -19,6 +19,7 @@ from trpo_cli.parallel.devices import require_usable
 from trpo_cli.parallel.processes import n_workers
 from trpo_cli.policies.base import Policy, PolicyConfig
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
+from trpo_cli.runs.directory import folder_of_a_sweep
 from trpo_cli.runs.files import finite
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Limited, Simulator, Task
@@ -31,10 +32,17 @@ RESOURCES = ("env.max_lanes",)  # decide what a run takes of the machine, and no
 Choices = Mapping[str, str]  # group: the option chosen for it
 
 
-def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags: Sequence[str] = ()) -> Plan:
+def plan(
+    cfg: DictConfig,
+    choices: Choices,
+    overrides: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    directory: Path | None = None,
+) -> Plan:
     """Build and check every component of a composed configuration; ConfigError if one cannot work.
 
     overrides: the command line's; one without effect is refused. flags: what stands before them in the command.
+    directory: of the run that is continued; None: the one that the configuration names, see `run_directory`
     """
     require_known_root(cfg)
     sim = build(cfg.env, "env")
@@ -68,22 +76,27 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         reasons |= _unused_by_a_search(config, choices)
     if not {**numbers, **more_numbers} or (searches and not more_numbers):
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
-    directory = run_directory(cfg, choices)
-    begins = (
-        config["init_from"] and not searches and not any((directory / name).exists() for name in (CHECKPOINT, PREVIOUS))
-    )
     if config["init_from"] and not searches:
         reasons |= {f"policy.{key}": f"init_from={config['init_from']} decides it" for key in DECIDED}
     every, episodes = config["eval"]["every"], config["eval"]["episodes"]
     if every is None:
         reasons["eval.episodes"] = "eval.every is not set"
     require_used(overrides, reasons)
+    identity = _identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons)
+    if directory is None:
+        directory = run_directory(cfg, choices)
+        if (folder := folder_of_a_sweep(directory, Path(cfg.outputs) / cfg.name, identity)) is not None:
+            config["name"] = f"{cfg.name}/{folder}"
+            directory = run_directory(OmegaConf.merge(cfg, {"name": config["name"]}), choices)
+    begins = (
+        config["init_from"] and not searches and not any((directory / name).exists() for name in (CHECKPOINT, PREVIOUS))
+    )
     task, value = Task(sim, step_limit), None if critic is None else critic.build(sim.obs_shape)
     return Plan(
         directory=directory,
         command=shlex.join(["trpo-train", *flags, *overrides]),
         config=config,
-        identity=_identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons),
+        identity=identity,
         options={group: choices[group] for group in GROUPS} | ({} if critic is not None else {"critic": "none"}),
         task=task,
         policy=policy,
@@ -123,10 +136,15 @@ def _require_steps_of_streams(sampler: Mapping[str, Any]) -> None:
 
 
 def plan_with_workers(
-    cfg: DictConfig, choices: Choices, cores: int, overrides: Sequence[str] = (), flags: Sequence[str] = ()
+    cfg: DictConfig,
+    choices: Choices,
+    cores: int,
+    overrides: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    directory: Path | None = None,
 ) -> tuple[int, Plan]:
     """The number of workers on so many cores, and the plan; ConfigError if one cannot work. See `plan`."""
-    made = plan(cfg, choices, overrides, flags)
+    made = plan(cfg, choices, overrides, flags, directory)
     n = n_workers(cfg.workers, min(cores, made.max_workers or cores))
     require_lanes(made, n)
     return n, made
@@ -155,7 +173,7 @@ def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str
     return reasons
 
 
-def run_directory(cfg: DictConfig, choices: Choices) -> Path:
+def run_directory(cfg: Any, choices: Choices) -> Path:
     """The run directory of a configuration."""
     with_critic = cfg.critic and not isinstance(build(cfg.optimizer, "optimizer"), Search)
     words = [choices["optimizer"], choices["sampler"], *([choices["critic"]] if with_critic else [])]

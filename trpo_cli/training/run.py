@@ -160,7 +160,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     if done is not None and finished:
         group.from_leader(Refused(0))
         print(f"{plan.directory} is finished ({done['iterations']} iterations, score {number(done['score'])}).")
-        print(_where_to_look(plan.directory))
+        print(_what_next(plan))
         return 0
     group.from_leader(state)
     limits, title = plan.schedule, _title(plan, group)
@@ -189,7 +189,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     if limits.stop_at is not None and state.score is not None and state.score >= limits.stop_at:
         what = "an evaluation" if plan.evaluate else "a batch"
         print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={limits.stop_at:g}.")
-    print(_where_to_look(plan.directory))
+    print(_what_next(plan))
     return 0
 
 
@@ -201,8 +201,13 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
     return state if plan.start is None else plan.start.replaces(state)
 
 
-def _where_to_look(directory: Path) -> str:
-    return f"Look at it: tensorboard --logdir {shlex.quote(str(directory))}"
+def _what_next(plan: Plan) -> str:
+    """The commands that show a finished run, and that make it longer."""
+    limits, directory = plan.schedule, shlex.quote(str(plan.directory))
+    longer = [f"{key}={2 * limit}" for key in ("iterations", "total_steps") if (limit := getattr(limits, key))]
+    words = [*longer, *([] if limits.stop_at is None else ["stop_at=null"])]
+    extend = f"Make it longer: trpo-train continue={directory} {' '.join(words)}"
+    return f"{extend}\nLook at it: tensorboard --logdir {directory}"
 
 
 def _title(plan: Plan, group: Group) -> str:
