@@ -178,8 +178,8 @@ class Evaluation:
 
     @property
     def words(self) -> list[str]:
-        how = {RANDOM: ["random=true", f"out={self._out}"], GREEDY: ["greedy=true"]}
-        return [f"run={self.run_directory}", f"episodes={self.episodes}", *how.get(self.file, [])]
+        how = {RANDOM: ["random=true"], GREEDY: ["greedy=true"]}.get(self.file, [])
+        return [f"run={self.run_directory}", f"episodes={self.episodes}", *how, f"out={self._out}"]
 
     @property
     def command(self) -> str:

@@ -105,8 +105,8 @@ def test_the_atari_targets_share_their_runs_and_table_1_evaluates_them():
     pong = [e.command for e in table.evaluations() if "pong" in str(e.run_directory)]
     place = "outputs/figure5-smoke/atari/pong"
     assert pong == [
-        f"trpo-eval run={place}/trpo-single/seed0 episodes=100",
-        f"trpo-eval run={place}/trpo-vine/seed0 episodes=100",
+        f"trpo-eval run={place}/trpo-single/seed0 episodes=100 out={place}/trpo-single/seed0/evaluation.json",
+        f"trpo-eval run={place}/trpo-vine/seed0 episodes=100 out={place}/trpo-vine/seed0/evaluation.json",
         f"trpo-eval run={place}/trpo-single/seed0 episodes=100 random=true "
         f"out={place}/trpo-single/seed0/evaluation_random.json",
     ]
@@ -132,7 +132,8 @@ def test_the_benchmark_runs_ours_scores_it_twice_and_runs_the_controls_on_fewer_
     assert [planned(*job.overrides).schedule.total_steps for job in ours[:2]] == [10**6, 10**5]
     scored = [job for job in todo if isinstance(job, Evaluation)]
     assert {job.run_directory for job in scored} == {planned(*job.overrides).directory for job in ours}
-    assert [job.command.split()[-1] for job in scored[:2]] == ["greedy=true", "episodes=20"]
+    assert [job.command.split("/")[-1] for job in scored[:2]] == ["evaluation_greedy.json", "evaluation.json"]
+    assert ["greedy=true" in job.words for job in scored[:2]] == [True, False]
     controls = [job for job in todo if isinstance(job, Control)]
     assert len(controls) == 5 * 2 * 2 and len({job.directory for job in controls}) == 20
     assert controls[0].command.startswith("python scripts/reproducing/controls.py Hopper-v5 trpo 200 1000000 outputs/")
