@@ -35,7 +35,7 @@ def done(folder: Path) -> list[str]:
 def table(command: Launched) -> dict[str, list[str]]:
     """State, iterations and directory of each job, as the command's last words say."""
     lines = command.output().rpartition("\njob ")[2].partition("\n\n")[0].splitlines()[1:]
-    found = [re.fullmatch(r"(\S.*?)  +(\w+)  +\S+  +(\S+)  +(\S+)", line) for line in lines]
+    found = [re.fullmatch(r"(\S.*?)  +(\w+)  +\S+  +\S+  +(\S+)  +(\S+)", line) for line in lines]
     return {line[1]: [line[2], line[3], line[4]] for line in found if line is not None}
 
 

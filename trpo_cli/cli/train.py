@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -42,8 +43,11 @@ if TYPE_CHECKING:
     from trpo_cli.training.run import Plan
 
 
-def _run_job(cfg: DictConfig) -> Path:
-    """One run; its directory. Raises what `exits.verdict` turns into an exit status and a sentence."""
+def _run_job(cfg: DictConfig, label: str = "") -> Path:
+    """One run; its directory. Raises what `exits.verdict` turns into an exit status and a sentence.
+
+    label: of its lines, if other jobs print at the same time
+    """
     from trpo_cli.config.plan import plan_with_workers
     from trpo_cli.parallel import processes
 
@@ -54,16 +58,17 @@ def _run_job(cfg: DictConfig) -> Path:
         if "=" in cfg.name:  # the name that `job_name` made
             words = [word for word in words if key_of(word) != "name"] + [f"name={quote(cfg.name)}"]
 
-    return _run(lambda: plan_with_workers(cfg, context.runtime.choices, cores, words, _flags(context)))
+    return _run(lambda: plan_with_workers(cfg, context.runtime.choices, cores, words, _flags(context)), label)
 
 
-def _run(make_plan: "Callable[[], tuple[int, Plan]]") -> Path:
+def _run(make_plan: "Callable[[], tuple[int, Plan]]", label: str = "") -> Path:
     """Carry out a plan with so many workers; its directory."""
     from trpo_cli.parallel import processes
     from trpo_cli.parallel.stopping import StopRequest
     from trpo_cli.training import run
 
     n, plan = processes.agree_on(make_plan)
+    plan = replace(plan, label=label)
     with noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: run.execute(plan, group, stop))
     if status:
@@ -90,7 +95,7 @@ def _flags(context: HydraConf) -> list[str]:
     return [word for folder in folders for word in ("--config-dir", os.path.relpath(folder))]
 
 
-def _run_hydra(job: Callable[[DictConfig], Path]) -> None:
+def _run_hydra(job: Callable[..., Path]) -> None:
     """Compose the command line's configuration and run ``job`` on it, or on each configuration of a sweep."""
     failures: list[Exception] = []
     composed = False
@@ -162,15 +167,16 @@ def _refuse_in_group(sentence: str) -> None:
         share_refusal(ConfigError(sentence))
 
 
-def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], Path], swept: set[str]) -> float | None:
+def _run_sweep_job(cfg: DictConfig, job: Callable[..., Path], swept: set[str]) -> float | None:
     """Run one job of a sweep in its own directory. If it fails, say why at once; the other jobs go on."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
     overrides = [word for word in _words(context) if key_of(word) in swept]
     cfg.name = job_name(cfg.name, overrides)
     directory = _run_directory(cfg, context)
+    label = " ".join(overrides) if context.launcher.get("n_jobs", 1) != 1 else ""  # joblib's jobs share the terminal
     try:
-        directory = job(cfg)
+        directory = job(cfg, label)
     except Exception as error:
         status, sentence = verdict(error) or (1, f"{type(error).__name__}: {error}")
         Job(overrides, str(directory) if directory else None, status).add()

@@ -1,14 +1,17 @@
 """Names of the files of a run directory, and what every reader needs. No torch is imported, so reports are quick."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 PROGRESS = "progress.jsonl"
 DESCRIPTION = "run.json"
 DONE = "done.json"
+LAST = 5  # a final value is the mean over this many iterations, here and in every report
+RETURN, SCORE = "collect/episode_return", "collect/score"  # columns
 
 
 def last_row(directory: Path) -> dict[str, Any] | None:
@@ -23,6 +26,28 @@ def last_rows(directory: Path, n: int) -> list[dict[str, Any]]:
         return []
     lines = (directory / PROGRESS).read_bytes().splitlines(keepends=True)
     return [json.loads(line) for line in lines[-n - 1 :] if line.endswith(b"\n")][-n:]
+
+
+def final(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Return the final value of a column: its mean over the last iterations that have one; None if none has."""
+    values = [row[key] for row in rows[-LAST:] if row.get(key) is not None]
+    return mean(values) if values else None
+
+
+def final_words(rows: Sequence[Mapping[str, Any]], with_score: bool) -> str:
+    """Return the final return and, if it is shown, the final score as words."""
+    shown = {"return": RETURN, **({"score": SCORE} if with_score else {})}
+    found = {name: final(rows, key) for name, key in shown.items()}
+    told = ", ".join(f"{name} {'-' if value is None else f'{value:.4g}'}" for name, value in found.items())
+    return f"{told} (mean of the last {LAST} iterations)"
+
+
+def score_is_shown(env: str) -> bool:
+    """True unless the score, which is the return divided by the step limit, says nothing about a task.
+
+    env: the option of ``env=``. The paper's tasks pay by the step; Gymnasium's and Atari's are told by their return.
+    """
+    return not (env == "gymnasium" or env.endswith("_v5") or env.partition("/")[0] == "atari")
 
 
 def flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,8 @@ from trpo_cli.parallel.group import Group
 from trpo_cli.parallel.settings import seed_global_generators
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display, number
-from trpo_cli.runs.files import finite
+from trpo_cli.runs.directory import disk_errors
+from trpo_cli.runs.files import LAST, final_words, finite, last_rows, score_is_shown
 from trpo_cli.runs.log import RunLog
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
@@ -52,10 +53,16 @@ class Plan:
     critic: Critic | None = None
     evaluate: GreedyEvaluation | None = None  # between iterations
     start: Start | None = None  # what a run begins with that goes on from another one
+    label: str = ""  # begins every line of progress, if several runs print at the same time
 
     def is_done(self, state: TrainingState) -> bool:
         """True if the run has come to its end."""
         return self.schedule.is_done(state.iteration, state.sim_steps_total, state.score)
+
+    @property
+    def shows_score(self) -> bool:
+        """True if a score tells something beside the return."""
+        return score_is_shown(self.options.get("env", ""))
 
     @property
     def max_workers(self) -> int | None:
@@ -159,12 +166,19 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             state = _begin(plan, asked) if saved is None else TrainingState.from_dict(saved)
     if done is not None and finished:
         group.from_leader(Refused(0))
-        print(f"{plan.directory} is finished ({done['iterations']} iterations, score {number(done['score'])}).")
+        print(f"{plan.directory} is finished ({done['iterations']} iterations): {_final(plan, log)}.")
         print(_what_next(plan))
         return 0
     group.from_leader(state)
     limits, title = plan.schedule, _title(plan, group)
-    with Display(limits.iterations, state.iteration, title, total_steps=limits.total_steps) as display:
+    with Display(
+        limits.iterations,
+        state.iteration,
+        title,
+        total_steps=limits.total_steps,
+        with_score=plan.shows_score,
+        label=plan.label,
+    ) as display:
         for message in [*log.messages, *_remarks(plan)]:
             display.message(message)
         if state.iteration:
@@ -185,7 +199,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         | {"score": recorder.score}
         | ({} if plan.schedule.stop_at is None else {"stopped_at": state.score})
     )
-    print(f"Finished: {plan.directory}, score {number(recorder.score)} after {state.time_s:.0f} s of training.")
+    print(f"Finished: {plan.directory}, {_final(plan, log)}, after {state.time_s:.0f} s of training.")
     if limits.stop_at is not None and state.score is not None and state.score >= limits.stop_at:
         what = "an evaluation" if plan.evaluate else "a batch"
         print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={limits.stop_at:g}.")
@@ -199,6 +213,11 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
         print(f"{plan.directory}: measuring the inputs of the fresh policy", flush=True)
     state = plan.algorithm.initial(lambda: asked() != 0)
     return state if plan.start is None else plan.start.replaces(state)
+
+
+def _final(plan: Plan, log: RunLog) -> str:
+    with disk_errors(log.directory):
+        return final_words(last_rows(log.directory, LAST), plan.shows_score)
 
 
 def _what_next(plan: Plan) -> str:
