@@ -21,6 +21,7 @@ from trpo_cli.policies.base import Policy, PolicyConfig
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
 from trpo_cli.runs.directory import folder_of_a_sweep
 from trpo_cli.runs.files import finite
+from trpo_cli.runs.load import CHECKPOINTS
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.evaluation import GreedyEvaluation
@@ -78,6 +79,8 @@ def plan(
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
     if config["init_from"] and not searches:
         reasons |= {f"policy.{key}": f"init_from={config['init_from']} decides it" for key in DECIDED}
+    if config["init_from"] is None:
+        reasons["init_checkpoint"] = "init_from is not set"
     every, episodes = config["eval"]["every"], config["eval"]["episodes"]
     if every is None:
         reasons["eval.episodes"] = "eval.every is not set"
@@ -104,7 +107,7 @@ def plan(
         optimizer=optimizer,
         critic=value,
         evaluate=None if every is None else GreedyEvaluation(task, policy, config["seed"], every, episodes),
-        start=start_from(Path(config["init_from"]), config, sim) if begins else None,
+        start=start_from(Path(config["init_from"]), config["init_checkpoint"], config, sim) if begins else None,
         device=require_usable(config["device"]),
         seed=config["seed"],
         schedule=Schedule(
@@ -167,7 +170,7 @@ def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str
     reasons = {"sampler.": f"{search} needs no sampler", "device": f"{search} computes nothing else"}
     reasons["critic."] = f"{search} needs no value function"
     reasons["max_refused"] = f"{search} refuses no step"
-    reasons["init_from"] = f"{search} begins with a population of its own"
+    reasons["init_from"] = reasons["init_checkpoint"] = f"{search} begins with a population of its own"
     if config["critic"]:  # critic=none may be said
         reasons["critic"] = reasons["critic."]
     return reasons
@@ -200,6 +203,8 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
     for key in ("every", "episodes"):
         value = config["eval"][key]
         require(value is None or value >= 1, f"eval.{key}", value, "at least 1")
+    source = config["init_checkpoint"]
+    require(source in CHECKPOINTS, "init_checkpoint", source, f"one of {', '.join(CHECKPOINTS)}")
     stop_at = config["stop_at"]
     require(stop_at is None or abs(stop_at) < float("inf"), "stop_at", stop_at, "a finite number, or null")
     iterations, total = config["iterations"], config["total_steps"]
@@ -226,6 +231,8 @@ def _identity(
     identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
     if config["init_from"] and "init_from" not in reasons:
         identity["init_from"] = config["init_from"]
+        if config["init_checkpoint"] != "last":  # which a run of a version without the setting began with
+            identity["init_checkpoint"] = config["init_checkpoint"]
     for group in GROUPS:
         if f"{group}." in reasons or not config[group]:  # not used, or critic=none
             continue

@@ -103,6 +103,12 @@ class RunLog:
         yaml = OmegaConf.to_yaml(OmegaConf.create(dict(self._config)))
         write_atomically(self.directory / ".hydra" / "config.yaml", yaml.encode())
 
+    def earlier_setting(self, key: str) -> Any:
+        """A setting of the command that wrote the rows; None if there was none."""
+        path = self.directory / ".hydra" / "config.yaml"
+        found = OmegaConf.select(OmegaConf.load(path), key) if path.exists() else None
+        return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
     def resume(self) -> dict[str, Any] | None:
         """Return the state to continue from, or None if the run starts at iteration 0. Cut the rows back to that state.
 
@@ -163,8 +169,7 @@ class RunLog:
         After a crash the rows are ahead by one interval between checkpoints, by two if it hit the change of the files.
         A finished run is ahead by none.
         """
-        path = self.directory / ".hydra" / "config.yaml"  # of the command that wrote the rows
-        interval = OmegaConf.select(OmegaConf.load(path), "checkpoint_every", default=1) if path.exists() else 1
+        interval = self.earlier_setting("checkpoint_every") or 1
         ahead = 0 if (self.directory / DONE).exists() else 2 * interval if name == PREVIOUS else interval
         if n_lost > ahead:
             counted = 0 if state is None else state["iteration"]

@@ -31,6 +31,10 @@ class GreedyEvaluation:
         """True after every ``every``-th iteration; ``iteration`` is how many are done."""
         return iteration % self.every == 0
 
+    def best_before(self, state: TrainingState) -> float | None:
+        """The highest score so far, None if it cannot be compared: evaluations of other sizes vary more or less."""
+        return state.best if state.best_of in (None, self.episodes) else None
+
     def __call__(self, state: TrainingState, group: Group) -> Row:
         """The ``eval/`` columns."""
         begun = perf_counter()

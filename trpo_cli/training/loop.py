@@ -87,9 +87,10 @@ def train(
         is_best = False
         if evaluate is not None and evaluate.is_due(state.iteration):
             found = evaluate(state, group)
-            is_best = state.best is None or found["eval/score"] > state.best
-            best = found["eval/score"] if is_best else state.best
-            state = replace(state, score=found["eval/score"], best=best, time_s=state.time_s + found["time/eval_s"])
+            score, earlier = found["eval/score"], evaluate.best_before(state)
+            is_best = earlier is None or score > earlier
+            state = replace(state, score=score, best=score if is_best else earlier, best_of=evaluate.episodes)
+            state = replace(state, time_s=state.time_s + found["time/eval_s"])
             stats = stats | found
         if recorder is None:
             continue

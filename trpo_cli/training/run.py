@@ -167,6 +167,8 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
     if done is not None and finished:
         group.from_leader(Refused(0))
         print(f"{plan.directory} is finished ({done['iterations']} iterations): {_final(plan, log)}.")
+        if plan.evaluate is not None and log.earlier_setting("eval") != plan.config["eval"]:
+            print("eval.every and eval.episodes apply to the iterations that follow if it is made longer.")
         print(_what_next(plan))
         return 0
     group.from_leader(state)
@@ -183,6 +185,11 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             display.message(message)
         if state.iteration:
             display.message(f"resuming after iteration {state.iteration - 1}")
+        if plan.evaluate and state.best is not None and plan.evaluate.best_before(state) is None:
+            display.message(
+                f"eval.episodes was {state.best_of} and is now {plan.evaluate.episodes}: the scores cannot be "
+                "compared, and the next evaluation begins a new best.pt"
+            )
         recorder = _Recorder(log, display)
         state = _train(plan, state, group, recorder, asked)
     if not plan.is_done(state):

@@ -32,7 +32,8 @@ class TrainingState:
     streams: Streams | None = None  # where the episodes stand that run on into the next iteration
     refused: int = 0  # iterations in a row, up to now, whose step was refused for the reason `refusal`
     refusal: str = ""
-    best: float | None = None  # highest score of an evaluation so far
+    best: float | None = None  # highest score so far of an evaluation of `best_of` episodes
+    best_of: int | None = None  # a score of fewer episodes is more often high by chance; None: not known
     score: float | None = None  # of the last evaluation, or of the last batch if there are none; ``stop_at`` reads it
 
     def to(self, device: str | torch.device) -> Self:
@@ -52,7 +53,7 @@ class TrainingState:
         for name in ("critic", "inputs", "streams"):
             if (part := getattr(self, name)) is not None:
                 saved[name] = part.to_dict()
-        saved |= {name: value for name in ("best", "score") if (value := getattr(self, name)) is not None}
+        saved |= {name: value for name in ("best", "best_of", "score") if (value := getattr(self, name)) is not None}
         if self.refused:
             saved |= {"refused": self.refused, "refusal": self.refusal}
         if self.search is not None:
@@ -75,6 +76,7 @@ class TrainingState:
             sim_steps_total=saved["sim_steps_total"],
             time_s=saved["time_s"],
             best=saved.get("best"),
+            best_of=saved.get("best_of"),
             score=saved.get("score"),
             refused=saved.get("refused", 0),
             refusal=saved.get("refusal", ""),
