@@ -12,6 +12,7 @@ from compose import composed, executed, planned
 from trpo_cli.cli.evaluate import load_trained
 from trpo_cli.config.plan import plan as make_plan
 from trpo_cli.errors import ConfigError
+from trpo_cli.parallel import processes
 from trpo_cli.parallel.group import Group
 from trpo_cli.runs.checkpoint import save_checkpoint
 from trpo_cli.runs.load import read_checkpoint
@@ -19,6 +20,8 @@ from trpo_cli.samplers.episodes import run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
+from trpo_cli.training import evaluation
+from trpo_cli.training.algorithms import PolicyUpdate
 from trpo_cli.training.evaluation import PURPOSES
 from trpo_cli.training.run import execute
 from trpo_cli.training.state import TrainingState
@@ -68,6 +71,42 @@ def test_the_best_checkpoint_is_that_of_the_highest_score_also_after_a_stop(run:
         assert len(rows(executed(plan))) == 6
         assert rows(plan.directory) == rows(run)
         assert read_checkpoint(plan.directory, "best")["theta"].equal(best["theta"])
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_stop_breaks_an_evaluation_off_and_what_was_learnt_is_not_computed_again(
+    n_workers: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(*EVALUATED, f"outputs={tmp_path}", "checkpoint_every=5")
+    evaluating: list[bool] = []
+
+    def asked() -> int:  # during the second evaluation, which follows the fourth iteration
+        return 15 if evaluating and len(rows(plan.directory)) == 3 else 0
+
+    whole = evaluation.GreedyEvaluation.__call__
+
+    def noticed(*arguments: Any) -> Any:
+        evaluating.append(True)
+        found = whole(*arguments)
+        evaluating.clear()
+        return found
+
+    monkeypatch.setattr(evaluation.GreedyEvaluation, "__call__", noticed)
+    assert processes.run(n_workers, lambda group: execute(plan, group, asked)) == 128 + 15
+    saved = read_checkpoint(plan.directory)
+    assert len(rows(plan.directory)) == saved["iteration"] == 3 and "collect/score" in saved["pending"]
+    learnt = PolicyUpdate.iterate
+    seen: list[int] = []
+
+    def counted(self: PolicyUpdate, state: TrainingState, group: Group) -> Any:
+        seen.append(state.iteration)
+        return learnt(self, state, group)
+
+    monkeypatch.setattr(PolicyUpdate, "iterate", counted)
+    executed(plan)
+    assert seen == [4, 5] and [row.keys() for row in rows(plan.directory)] == [row.keys() for row in rows(run)]
+    assert n_workers > 1 or rows(plan.directory) == rows(run)  # two workers round sums in another way
+    assert "pending" not in read_checkpoint(plan.directory)
 
 
 def test_scores_of_evaluations_of_another_size_are_not_compared(

@@ -36,6 +36,8 @@ class TrainingState:
     best_of: int | None = None  # a score of fewer episodes is more often high by chance; None: not known
     score: float | None = None  # of the last evaluation, or of the last batch if there are none; ``stop_at`` reads it
 
+    pending: Mapping[str, Any] | None = None  # numbers of one more iteration, whose evaluation is still to come
+
     def to(self, device: str | torch.device) -> Self:
         """The state with the parameters that updates change on ``device``."""
         return replace(self, theta=self.theta.to(device))
@@ -54,6 +56,8 @@ class TrainingState:
             if (part := getattr(self, name)) is not None:
                 saved[name] = part.to_dict()
         saved |= {name: value for name in ("best", "best_of", "score") if (value := getattr(self, name)) is not None}
+        if self.pending is not None:
+            saved["pending"] = {key: x.item() if hasattr(x, "item") else x for key, x in self.pending.items()}
         if self.refused:
             saved |= {"refused": self.refused, "refusal": self.refusal}
         if self.search is not None:
@@ -78,6 +82,7 @@ class TrainingState:
             best=saved.get("best"),
             best_of=saved.get("best_of"),
             score=saved.get("score"),
+            pending=saved.get("pending"),
             refused=saved.get("refused", 0),
             refusal=saved.get("refusal", ""),
         )
