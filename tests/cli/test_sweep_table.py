@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from run_directories import write_run
 
-from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table
+from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table, what_is_missing
 from trpo_cli.reports import curves
 from trpo_cli.reports.curves import Curve
 from trpo_cli.reports.read_runs import find_runs
@@ -136,3 +136,12 @@ def test_one_setting_written_in_two_ways_is_one_run(tmp_path: Path):
         "±",
         "1",
     ]
+
+
+def test_the_same_command_is_only_told_to_help_jobs_that_it_helps():
+    refused, failed, finished = (Job(["a=1"], "x", status) for status in (2, 1, 0))
+    again = "the same command runs the missing jobs"
+    assert what_is_missing([failed, finished]) == f"not every job of the sweep has finished; {again}"
+    told = "2 of 3 jobs of the sweep are refused, for the reasons above; they need other words"
+    assert what_is_missing([refused, refused, finished]) == told
+    assert what_is_missing([refused, refused, failed]) == f"{told}. {again.capitalize()}"

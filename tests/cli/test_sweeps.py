@@ -84,7 +84,7 @@ def test_a_job_that_fails_says_so_and_stops_no_other(launcher: tuple[str, ...], 
         assert command.ended() == 2
     assert command.sentences() == [
         "trpo-train: optimizer.kl_limit=-1: optimizer.kl_limit=-1.0 must be a finite number > 0",
-        "trpo-train: not every job of the sweep has finished; the same command runs the missing jobs",
+        "trpo-train: 1 of 2 jobs of the sweep are refused, for the reasons above; they need other words",
     ]
     assert "Traceback" not in command.errors()
     good = f"optimizer.kl_limit=0.01/{BASE}/seed0"

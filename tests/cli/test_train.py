@@ -143,7 +143,9 @@ def test_bad_input_is_one_sentence_and_exit_status_2(words: str, trpo_train: Com
 def test_a_sweep_says_which_of_its_jobs_was_refused_and_runs_the_others(trpo_train: Command):
     status, _, errors = trpo_train("-m", "optimizer.kl_limit=-1,0.1", *TINY)
     job, sentence = errors.splitlines()
-    assert status == 2 and sentence.startswith("trpo-train: not every job of the sweep has finished")
+    assert status == 2 and sentence.startswith(
+        "trpo-train: 1 of 2 jobs of the sweep are refused, for the reasons above"
+    )
     assert job == "trpo-train: optimizer.kl_limit=-1: optimizer.kl_limit=-1.0 must be a finite number > 0"
     (done,) = Path.cwd().rglob("done.json")
     config = json.loads((done.parent / "run.json").read_text())["identity"]

@@ -108,6 +108,16 @@ def _finals(job: Job, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+def what_is_missing(jobs: Sequence[Job]) -> str:
+    """What the command says at the end of a sweep of which not every job has finished."""
+    refused, failed = (sum(_state(job) == state for job in jobs) for state in ("refused", "failed"))
+    again = "not every job of the sweep has finished; the same command runs the missing jobs"
+    if not refused:
+        return again
+    told = f"{refused} of {len(jobs)} jobs of the sweep are refused, for the reasons above; they need other words"
+    return f"{told}. The same command runs the missing jobs" if failed else told
+
+
 def _last_rows(job: Job) -> list[dict[str, Any]]:
     """The job's last rows; none if they cannot be read: one such job must not cost the whole table."""
     with suppress(OSError, ValueError):

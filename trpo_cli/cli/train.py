@@ -26,7 +26,7 @@ from trpo_cli.cli.encoding import print_anything  # noqa: E402
 from trpo_cli.cli.exits import JobError, noting_what_is_saved, say, sentences, verdict  # noqa: E402
 from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain, explain_flags  # noqa: E402
-from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
+from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table, what_is_missing  # noqa: E402
 from trpo_cli.cli.sweeps import (  # noqa: E402
     SweepFolder,
     end_with,
@@ -132,12 +132,15 @@ def _run_hydra(job: Callable[..., Path]) -> None:
             # If jobs have failed, the sweeper fails too, and the jobs have already said why.
             if not failures:
                 failures.append(_explained(error, composed, sweeps))
-        if ledger is not None and (jobs := ledger.jobs()):
+        jobs = [] if ledger is None else ledger.jobs()
+        if jobs:
             longer = "\n\nMake a job longer: trpo-train continue=DIRECTORY iterations=…"
             print(f"\n{table(jobs)}{longer if any(job.status == 0 for job in jobs) else ''}", flush=True)
     if failures:
         if sweeps:
             SweepFolder.remove_if_unused()
+        if isinstance(failures[0], JobError):
+            raise JobError(failures[0].args[0], what_is_missing(jobs))
         raise failures[0]
 
 
