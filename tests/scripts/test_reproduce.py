@@ -1,11 +1,13 @@
 """What ``scripts/reproduce`` runs, in which order, and what it refuses."""
 
+import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from compose import planned
 from hydra import compose, initialize_config_dir
-from reproducing.__main__ import parse
+from reproducing.__main__ import NUMBERS, TARGETS, main, parse
 from reproducing.jobs import PATHS_PENALTIES, PENALTIES, Control, Evaluation, Job
 
 from trpo_cli.config.schema import conf_dir, register_schema
@@ -151,3 +153,27 @@ def test_the_benchmark_has_one_scale():
         parse(["gymnasium", "scale=smoke"])
     with pytest.raises(ConfigError, match="method=vine does not exist; choices: ours, trpo, ppo"):
         parse(["gymnasium", "method=vine"])
+
+
+def test_each_job_says_which_of_how_many_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def ended(command: list[str]) -> CompletedProcess[str]:
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr("subprocess.run", ended)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "table2", "task=hopper,walker", "seeds=1", "scale=smoke"])
+    assert main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" $ ")[0] for line in lines] == [f"job {i} of 4" for i in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_help_is_a_page_with_every_target_and_key(
+    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["reproduce", flag])
+    assert main() == 0
+    page = capsys.readouterr().out
+    for word in (*TARGETS, "scale=paper", "task=", "method=", *(f"{key}=" for key in NUMBERS), "out=outputs"):
+        assert f"\n  {word}" in page
+    for line in page.partition("Examples\n")[2].splitlines():
+        assert parse(line.split()[1:]).jobs()
