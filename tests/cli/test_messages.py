@@ -21,7 +21,8 @@ def said(*words: str, conf: Path = CONF) -> str:
 @pytest.mark.parametrize("group", ["env", "policy", "sampler", "optimizer", "scale", "experiment"])
 @pytest.mark.parametrize("option", ["zzz", "", "null", "3"])
 def test_an_option_that_does_not_exist_is_answered_with_those_that_do(group: str, option: str):
-    assert said(f"{group}={option}") == f"{group}={option} does not exist; choices: {', '.join(options(group))}"
+    more = "; any other of Gymnasium: env=gymnasium env.id=…" if group == "env" and option == "zzz" else ""
+    assert said(f"{group}={option}") == f"{group}={option} does not exist; choices: {', '.join(options(group))}{more}"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,18 @@ def test_the_nearest_option_is_proposed(word: str, near: str):
         (["max_kl=1"], "max_kl does not exist; did you mean optimizer.kl_limit?"),
         (["sampler=vine", "n_envs=1"], "n_envs does not exist; did you mean workers?"),
         (["lr=1"], f"lr does not exist; {NO_KEY['lr']}"),
-        (["eval_freq=1"], "eval_freq does not exist; trpo-eval run=… scores what a run has learnt"),
+        (["eval_freq=1"], "eval_freq does not exist; did you mean eval.every?"),
+        (["eval.evry=1"], "eval.evry does not exist; did you mean eval.every?"),
+        (["n_eval_episodes=1"], "n_eval_episodes does not exist; did you mean eval.episodes?"),
+        (["save_best=true"], "save_best does not exist; did you mean eval.every?"),
+        (["target_score=1"], "target_score does not exist; did you mean stop_at?"),
+        (["checkpoint=x"], "checkpoint does not exist; did you mean init_from?"),
+        (["total_timesteps=1"], "total_timesteps does not exist; did you mean total_steps?"),
+        (["n_steps=1"], "n_steps does not exist; did you mean sampler.steps_per_iteration?"),
+        (["ent_coef=0"], f"ent_coef does not exist; {NO_KEY['ent_coef']}"),
+        (["resume=true"], f"resume does not exist; {NO_KEY['resume']}"),
+        (["learning_rate=1"], f"learning_rate does not exist; {NO_KEY['lr']}"),
+        (["sub_sampling_factor=1"], "sub_sampling_factor does not exist; did you mean optimizer.fisher_fraction?"),
         (["env=hopper_v5", "lam=1"], "lam does not exist; did you mean critic.gae_lambda?"),
         (["lam=1"], "lam does not exist; it is critic.gae_lambda here, which belongs to critic=conv, critic=mlp"),
         (["env=hopper_v5", "critic.gae_lamda=1"], "critic.gae_lamda does not exist; did you mean critic.gae_lambda?"),

@@ -27,7 +27,13 @@ RATE = "no method here has a learning rate: optimizer.kl_limit, optimizer.penalt
 # What no key does.
 NO_KEY = {
     **dict.fromkeys(("learning_rate", "lr", "step_size"), RATE),
-    "resume": "the same command resumes a run",
+    "resume": "the same command resumes a run, and trpo-train continue=DIRECTORY one in any directory",
+    **dict.fromkeys(("ent_coef", "entropy_coef", "entropy_coeff"), "there is no bonus for entropy"),
+    **dict.fromkeys(("clip_range", "clip_coef", "clip_eps", "max_grad_norm"), RATE),
+    **dict.fromkeys(("vf_coef", "value_coef"), "the value function is fitted by itself: critic=mlp"),
+    **dict.fromkeys(("algo", "algorithm", "method"), "the method is optimizer=…"),
+    **dict.fromkeys(("verbose", "log_interval"), "every iteration is a row of progress.jsonl"),
+    "policy_kwargs": "every key of the network is set by its name: 'policy.hidden_sizes=[64,64]'",
     "render": "films are made by trpo-eval run=… video=film.mp4",
     "video": "films are made by trpo-eval run=… video=film.mp4",
     "record": "films are made by trpo-eval run=… video=film.mp4",
@@ -129,7 +135,8 @@ def _missing_option(error: MissingConfigException, conf: Path) -> str:
 
         near = [f"gymnasium env.id={with_package(option) or option}"]
     hint = f"did you mean {group}={near[0]}? " if near else ""
-    return f"{group}={option} does not exist; {hint}choices: {', '.join(names)}"
+    more = "; any other of Gymnasium: env=gymnasium env.id=…" if group == "env" and option and not near else ""
+    return f"{group}={option} does not exist; {hint}choices: {', '.join(names)}{more}"
 
 
 def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
@@ -188,7 +195,7 @@ def _can_be_set(conf: Path, words: Sequence[str]) -> tuple[list[str], list[str]]
             cfg = compose("train", chosen)
         except Exception:  # an option of --config-dir, or a fault in a file that another sentence is about
             cfg = compose("train")
-    root = [str(name) for name in cfg if name not in COMPONENTS]
+    root = list(flat({str(name): cfg[name] for name in cfg if name not in COMPONENTS}))
     leaves = [f"{group}.{name}" for group in COMPONENTS for name in cfg[group] or {} if name != "_target_"]
     return root, leaves
 
