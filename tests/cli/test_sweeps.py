@@ -15,7 +15,7 @@ from compose import CONF, planned
 from subprocesses import HELPERS, ROOT, Launched, progress, trpo_train, until
 
 from trpo_cli.cli.sweeps import granted_cores, job_name
-from trpo_cli.parallel.processes import available_cores
+from trpo_cli.parallel.cores import available_cores
 
 SHORT = ("iterations=2", "name=s")
 BASE = "cartpole/trpo-single"

@@ -20,6 +20,7 @@ from trpo_cli.config.plan import plan_with_workers
 from trpo_cli.config.schema import conf_dir, register_schema
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.parallel import processes
+from trpo_cli.parallel.cores import available_cores
 from trpo_cli.parallel.stopping import SIGNALS, StopRequest
 from trpo_cli.training.run import execute
 
@@ -31,7 +32,7 @@ def train(overrides: Sequence[str]) -> Path:
     Raises ConfigError, which is a ValueError, before anything starts; RunError if the run cannot go on or was stopped.
     """
     words = with_whole_numbers([as_typed(word) for word in overrides])
-    cores = processes.available_cores()
+    cores = available_cores()
     if (run := run_to_continue(words)) is not None:
         n, plan = plan_to_continue(run, words, cores)
     else:

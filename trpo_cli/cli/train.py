@@ -49,9 +49,9 @@ def _run_job(cfg: DictConfig, label: str = "") -> Path:
     label: of its lines, if other jobs print at the same time
     """
     from trpo_cli.config.plan import plan_with_workers
-    from trpo_cli.parallel import processes
+    from trpo_cli.parallel.cores import available_cores
 
-    context, cores = HydraConfig.get(), processes.available_cores()
+    context, cores = HydraConfig.get(), available_cores()
     words = _words(context)
     if context.mode == RunMode.MULTIRUN:
         cores = granted_cores(context.launcher, cores)
@@ -79,9 +79,9 @@ def _run(make_plan: "Callable[[], tuple[int, Plan]]", label: str = "") -> Path:
 def _continue(run: str, words: list[str]) -> None:
     """``continue=DIRECTORY`` and what may stand beside it."""
     from trpo_cli.cli.continuing import plan_to_continue
-    from trpo_cli.parallel import processes
+    from trpo_cli.parallel.cores import available_cores
 
-    _run(lambda: plan_to_continue(run, words, processes.available_cores()))
+    _run(lambda: plan_to_continue(run, words, available_cores()))
 
 
 def _words(context: HydraConf) -> list[str]:
