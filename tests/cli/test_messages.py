@@ -127,7 +127,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_or_the_option_it_belongs_to
         ("name=lr=1", "name=lr=1 has characters that need quotes; write 'name=\"lr=1\"'"),
         ("name=bob's", """name=bob's has characters that need quotes; write 'name="bob'"'"'s"'"""),
         ("outputs=~/x", "outputs=~/x: your shell did not replace ~ by your home directory; write outputs=$HOME/x"),
-        ("policy.hidden_sizes=(8,8)", "policy.hidden_sizes=(8,8) is not a list; write policy.hidden_sizes=[8,8]"),
+        ("policy.hidden_sizes=(8,8)", "policy.hidden_sizes=(8,8) is not a list; write 'policy.hidden_sizes=[8,8]'"),
         *(
             (
                 word,

@@ -86,7 +86,7 @@ REFUSED = {
     "iterations=null": "iterations=null needs total_steps=…: one of the two has to end the run",
     "optimizer.cg_iterations=10.5": "optimizer.cg_iterations=10.5 is not a whole number",
     "optimizer.kl_limit=small": "optimizer.kl_limit=small is not a number",
-    "policy.hidden_sizes=5": "policy.hidden_sizes=5 is not a list; write policy.hidden_sizes=[5]",
+    "policy.hidden_sizes=5": "policy.hidden_sizes=5 is not a list; write 'policy.hidden_sizes=[5]'",
     "sampler.standardise=maybe": "sampler.standardise=maybe must be true or false",
     "workers=two": "workers=two must be auto or a whole number >= 1",
     # out of range

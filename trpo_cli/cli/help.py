@@ -31,7 +31,7 @@ EXAMPLES = {
     "trpo-train env=hopper sampler.n_paths=64 iterations=60": "a batch for a small machine",
     "trpo-train env=walker scale=laptop name=small": "an eighth of every batch, in a run directory of its own",
     "trpo-train env=swimmer optimizer=natural_gradient optimizer.penalty=0.1": "another method",
-    "trpo-train env=hopper_v5 policy.hidden_sizes=[32,32] seed=3": "Gymnasium's task, a smaller network",
+    "trpo-train env=hopper_v5 'policy.hidden_sizes=[32,32]' seed=3": "Gymnasium's task, a smaller network",
     "trpo-train experiment=fig4/hopper sampler=vine scale=laptop": "a curve of Figure 4",
     "trpo-train -m env=cartpole,swimmer sampler=single,vine 'seed=range(5)'": "twenty runs, and a table of them",
     "trpo-train -m seed=0,1,2,3 hydra/launcher=joblib_local": "several runs at a time",

@@ -94,7 +94,7 @@ def _no_override(word: str) -> str:
     if value.startswith("~"):
         return f"{word}: your shell did not replace ~ by your home directory; write {key}=$HOME{value[1:]}"
     if re.fullmatch(r"\([^()]*\)", value):
-        return f"{word} is not a list; write {key}=[{value[1:-1]}]"
+        return f"{word} is not a list; write '{key}=[{value[1:-1]}]'"
     if value.startswith(("[", "{", "'", '"')):
         return f"{word} cannot be read; close its brackets and quotes, and put quotes around special characters in it"
     return f"{word} has characters that need quotes; write {shlex.quote(f'{key}={quote(value)}')}"
