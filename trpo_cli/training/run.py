@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -207,6 +208,8 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         | ({} if plan.schedule.stop_at is None else {"stopped_at": state.score})
     )
     print(f"Finished: {plan.directory}, {_final(plan, log)}, after {state.time_s:.0f} s of training.")
+    if told := _never_updated(log):
+        print(told)
     if limits.stop_at is not None and state.score is not None and state.score >= limits.stop_at:
         what = "an evaluation" if plan.evaluate else "a batch"
         print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={limits.stop_at:g}.")
@@ -225,6 +228,17 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
 def _final(plan: Plan, log: RunLog) -> str:
     with disk_errors(log.directory):
         return final_words(last_rows(log.directory, LAST), plan.shows_score)
+
+
+def _never_updated(log: RunLog) -> str:
+    """A sentence about a run in which no update was ever taken; nothing about any other."""
+    with disk_errors(log.directory):
+        rows = last_rows(log.directory, sys.maxsize)
+    if any(row.get("update/accepted", True) for row in rows):
+        return ""
+    return (
+        f"It did not take a single update: the policy is the one that it began with ({rows[-1].get('update/reason')})."
+    )
 
 
 def _what_next(plan: Plan) -> str:
