@@ -1,13 +1,17 @@
 """What Hydra and OmegaConf object to is said in one sentence, with the nearest thing that exists."""
 
+import re
 from pathlib import Path
 
 import pytest
 from compose import CONF, composed, options
 from hydra.errors import ConfigCompositionException
 
+from trpo_cli.cli.help import page
 from trpo_cli.cli.messages import NO_KEY, explain
+from trpo_cli.cli.words import as_typed
 
+SEARCH = "hydra.searchpath=[file://{}]"
 CLOSE = "close its brackets and quotes, and put quotes around special characters in it"
 
 
@@ -92,7 +96,6 @@ def test_the_nearest_option_is_proposed(word: str, near: str):
         (["lam=1"], "lam does not exist; it is critic.gae_lambda here, which belongs to critic=conv, critic=mlp"),
         (["env=hopper_v5", "critic.gae_lamda=1"], "critic.gae_lamda does not exist; did you mean critic.gae_lambda?"),
         (["experiment=fig4/hopper", "env.frame_skp=1"], "env.frame_skp does not exist; did you mean env.frame_skip?"),
-        (["env=gymnasium", "env.kwargs.g=3"], "env.kwargs.g is not among the arguments yet; write +env.kwargs.g=3"),
         (
             ["optimizer={a:1}"],
             "optimizer is a group: choose one of its options, optimizer=…, or set one of the keys, optimizer.…=…",
@@ -175,3 +178,39 @@ def test_what_is_not_foreseen_is_still_one_line():
     assert explain(ConfigCompositionException(), CONF, []) == (
         "ConfigCompositionException while composing the configuration"
     )
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder for --config-dir with an experiment of one's own."""
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\n# My crane.\ndefaults:\n  - override /env: gymnasium\nenv:\n  id: Pendulum-v1\n"
+    (tmp_path / "experiment/crane.yaml").write_text(f"{text}  kwargs:\n    g: 9.8\n")
+    return tmp_path
+
+
+def test_options_of_ones_own_folder_are_proposed_and_listed(own: Path):
+    flags = ["--config-dir", str(own)]
+    with pytest.raises(Exception) as caught:
+        composed("experiment=cran")
+    for words in (flags, [f"--config-dir={own}"], ["-cd", str(own)]):
+        sentence = explain(caught.value, CONF, [*words, "experiment=cran"])
+        assert sentence.startswith(
+            "experiment=cran does not exist; did you mean experiment=crane? choices: crane, fig4/"
+        )
+    with pytest.raises(Exception) as caught:
+        composed(SEARCH.format(own), "experiment=crane", "env.idd=3")
+    assert explain(caught.value, CONF, [*flags, "experiment=crane", "env.idd=3"]).endswith("did you mean env.id?")
+    assert re.search(r"^  crane +My crane$", page(CONF, [own]), re.MULTILINE)
+
+
+@pytest.mark.parametrize("word", ["env.kwargs={goal: 1.0}", "env.kwargs.goal=1.0"])
+def test_an_environments_arguments_are_added_to_those_of_a_file(word: str, own: Path):
+    for words, before in (
+        ([SEARCH.format(own), "experiment=crane"], {"g": 9.8}),
+        (["env=gymnasium", "env.id=Pendulum-v1"], {}),
+    ):
+        cfg, _ = composed(*words, as_typed(word))
+        assert cfg.env.kwargs == before | {"goal": 1.0}
+    assert as_typed(as_typed(word)) == as_typed(word)
+    assert said(*[as_typed(word.replace("1.0", "Ü{"))]).startswith(word.replace("1.0", "Ü{"))

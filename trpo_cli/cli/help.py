@@ -1,6 +1,7 @@
 """The page that ``trpo-train --help`` prints, made from the values and comments in ``conf/``, so that it stays true."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -62,18 +63,22 @@ examples
 {examples}"""
 
 
-def page(conf: Path) -> str:
-    """The page; ``conf`` is the folder of YAML files."""
-    groups = [f"{group}=…  {meaning}\n{_columns(options(conf, group))}" for group, meaning in GROUPS.items()]
+def page(conf: Path, own: Sequence[Path] = ()) -> str:
+    """The page; ``conf`` is the folder of YAML files, ``own`` those of ``--config-dir``."""
+    groups = [f"{group}=…  {meaning}\n{_columns(options(conf, group, own))}" for group, meaning in GROUPS.items()]
     return PAGE.format(
         groups="\n\n".join(groups), keys=_columns(_keys(conf)), examples=_columns(EXAMPLES, after="# ", widest=60)
     )
 
 
-def options(conf: Path, group: str) -> dict[str, str]:
+def options(conf: Path, group: str, own: Sequence[Path] = ()) -> dict[str, str]:
     """Each option of a group, and the first sentence of the comment that its file begins with."""
-    folder = conf / group
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    folders = [root / group for root in (*own, conf)]  # of two files with one name the shipped one counts
+    files = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in folders
+        for path in folder.rglob("*.yaml")
+    }
     return {option: _purpose(files[option]) for option in sorted(files)}
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from yaml import MarkedYAMLError
 
 from trpo_cli.cli.help import GROUPS, options
-from trpo_cli.cli.words import quote
+from trpo_cli.cli.words import own_folders, quote
 from trpo_cli.config.messages import explain_value, nearest_keys, unknown_key
 from trpo_cli.config.other_words import names_here
 from trpo_cli.config.schema import GROUPS as COMPONENTS
@@ -50,7 +50,7 @@ def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
     cause = error.__cause__ or error.__context__
     text = str(error)
     if isinstance(error, MissingConfigException):
-        return _missing_option(error, conf)
+        return _missing_option(error, conf, own_folders(words))
     if isinstance(error, OverrideParseException):
         return _no_override(str(error.override))
     if isinstance(error, OmegaConfBaseException):
@@ -88,6 +88,7 @@ def _refused_key(text: str, cause: OmegaConfBaseException) -> str | None:
 
 def _no_override(word: str) -> str:
     """For a word that Hydra cannot read."""
+    word = word.removeprefix("++")  # which `as_typed` adds
     key, equals, value = word.partition("=")
     if not equals or not re.fullmatch(r"\+{0,2}\w[\w./@]*", key):
         return f"{word} is not an override; write key=value, for example env=hopper or seed=1"
@@ -104,7 +105,7 @@ def _no_option(words: Sequence[str], conf: Path) -> str:
     """For a group that was given a number, or nothing, instead of the name of an option."""
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
-        names = options(conf, group.partition("@")[0])
+        names = options(conf, group.partition("@")[0], own_folders(words))
         if not group:
             return _no_override(word)
         if names and option not in names:
@@ -120,13 +121,13 @@ def _no_single_option(pair: str, known: Sequence[str], words: Sequence[str]) -> 
     return f"{group} has no value; set {group}=…"
 
 
-def _missing_option(error: MissingConfigException, conf: Path) -> str:
+def _missing_option(error: MissingConfigException, conf: Path, own: Sequence[Path]) -> str:
     """``env=hoper does not exist``: the group is the first folder, the option the rest."""
     missing = error.missing_cfg_file or ""
     group, _, option = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
     if "/" not in missing:
         return str(error).splitlines()[0]
-    if not (names := options(conf, group)):
+    if not (names := options(conf, group, own)):
         return f"{group}={option} does not exist; {HELP}"
     near = get_close_matches(option.lower().replace("-", "_"), names, 1, 0.6)
     version = re.search(r"-v\d+$", option)
@@ -149,9 +150,6 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
         return f"{key} does not exist with the chosen options; it belongs to {owners}"
     root, of_components = _can_be_set(conf, words)
     section = key.rpartition(".")[0]
-    if section.endswith(".kwargs") and section in of_components:
-        word = next((word for word in words if word.startswith(f"{key}=")), f"{key}=…")
-        return f"{key} is not among the arguments yet; write +{word}"
     if siblings := [name for name in of_components if section and name.rpartition(".")[0] == section]:
         return unknown_key(key, siblings, root)
     if near := get_close_matches(key, GROUPS, 1, 0.7) or nearest_keys(key, [*root, *of_components]):
@@ -191,9 +189,10 @@ def _can_be_set(conf: Path, words: Sequence[str]) -> tuple[list[str], list[str]]
     chosen = [word.partition(",")[0] for word in words if word.lstrip("+").partition("=")[0] in GROUPS]
     register_schema()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+        own = [f"hydra.searchpath=[{','.join(f'file://{folder.absolute()}' for folder in own_folders(words))}]"]
         try:
-            cfg = compose("train", chosen)
-        except Exception:  # an option of --config-dir, or a fault in a file that another sentence is about
+            cfg = compose("train", [*own, *chosen])
+        except Exception:  # a fault in a file, that another sentence is about
             cfg = compose("train")
     root = list(flat({str(name): cfg[name] for name in cfg if name not in COMPONENTS}))
     leaves = [f"{group}.{name}" for group in COMPONENTS for name in cfg[group] or {} if name != "_target_"]

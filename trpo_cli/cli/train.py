@@ -35,7 +35,7 @@ from trpo_cli.cli.sweeps import (  # noqa: E402
     job_name,
 )
 from trpo_cli.cli.whole_numbers import with_whole_numbers  # noqa: E402
-from trpo_cli.cli.words import as_typed, key_of, quote, run_to_continue, swept_keys  # noqa: E402
+from trpo_cli.cli.words import as_typed, key_of, own_folders, quote, run_to_continue, swept_keys  # noqa: E402
 from trpo_cli.config.schema import conf_dir, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError, RunError  # noqa: E402
 
@@ -174,7 +174,7 @@ def _run_sweep_job(cfg: DictConfig, job: Callable[..., Path], swept: set[str]) -
     """Run one job of a sweep in its own directory. If it fails, say why at once; the other jobs go on."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
-    overrides = [word for word in _words(context) if key_of(word) in swept]
+    overrides = [word.lstrip("+") for word in _words(context) if key_of(word) in swept]
     cfg.name = job_name(cfg.name, overrides)
     directory = _run_directory(cfg, context)
     label = " ".join(overrides) if context.launcher.get("n_jobs", 1) != 1 else ""  # joblib's jobs share the terminal
@@ -217,7 +217,7 @@ def train() -> None:
     print_anything()
     with sentences("trpo-train"):
         if {"-h", "--help"} & set(sys.argv[1:]):
-            print(page(conf_dir()))
+            print(page(conf_dir(), own_folders(sys.argv[1:])))
             return
         if "--version" in sys.argv[1:]:
             print(f"trpo_cli {_version()}")

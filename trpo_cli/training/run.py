@@ -236,9 +236,8 @@ def _never_updated(log: RunLog) -> str:
         rows = last_rows(log.directory, sys.maxsize)
     if any(row.get("update/accepted", True) for row in rows):
         return ""
-    return (
-        f"It did not take a single update: the policy is the one that it began with ({rows[-1].get('update/reason')})."
-    )
+    reason = rows[-1].get("update/reason")
+    return f"It did not take a single update: the policy is the one that it began with ({reason})."
 
 
 def _what_next(plan: Plan) -> str:
