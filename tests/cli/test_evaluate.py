@@ -38,7 +38,7 @@ def score(run: Path, **words: Any) -> dict[str, Any]:
 
 
 def test_the_summary_by_hand():
-    assert _summary(np.array([1.0, 5.0]), np.array([10, 20]), 60) == {
+    assert _summary(np.array([1.0, 5.0]), np.array([10, 20]), np.full(2, np.nan), 60) == {
         "return_mean": 3.0,
         "return_standard_error": pytest.approx(2.0),
         "score": 3 / 60,

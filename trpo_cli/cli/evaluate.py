@@ -169,14 +169,15 @@ def _require_run(run: Path) -> Path:
 
 def play(
     sim: Simulator, policy: Policy, theta: torch.Tensor, request: Request, limit: int, lanes: range
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Returns and lengths of the episodes ``lanes``, from first states and under noise that training never draws.
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+    """Returns, lengths and successes of the episodes ``lanes``, from first states and noise that training never draws.
 
     limit: the largest number of steps of an episode
     """
     actor, purposes = PolicyActor(policy, theta, request.greedy), Purposes("evaluation_start", "evaluation")
     roll = run_episodes(Task(sim, limit), actor, Draw(request.seed), lanes, "rewards", purposes)
-    return roll.rewards.sum(0), roll.lengths
+    assert roll.success is not None
+    return roll.rewards.sum(0), roll.lengths, roll.success
 
 
 def evaluate(request: Request) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def evaluate(request: Request) -> dict[str, Any]:
                 parts.append(play(filmed, policy, theta, request, limit, range(lane, lane + 1)))
     starts = [*range(n_filmed, request.episodes, min(AT_ONCE, sim.max_lanes)), request.episodes]
     parts += [play(sim, policy, theta, request, limit, range(*lanes)) for lanes in pairwise(starts)]
-    returns, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
+    returns, lengths, success = (np.concatenate(column) for column in zip(*parts, strict=True))
     return {
         "run": request.run,
         "iterations": iterations,
@@ -203,7 +204,7 @@ def evaluate(request: Request) -> dict[str, Any]:
         "greedy": request.greedy,
         "random": request.random,
         "seed": request.seed,
-    } | _summary(returns, lengths, limit)
+    } | _summary(returns, lengths, success, limit)
 
 
 def _chance(policy: Policy) -> torch.Tensor:
@@ -213,9 +214,14 @@ def _chance(policy: Policy) -> torch.Tensor:
     return torch.zeros_like(policy.initial(np.random.default_rng(0)))
 
 
-def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int) -> dict[str, Any]:
-    """Means over the episodes, and their standard error, which is None for a single episode."""
-    n = len(returns)
+def _summary(
+    returns: NDArray[np.float64], lengths: NDArray[np.intp], success: NDArray[np.float64], limit: int
+) -> dict[str, Any]:
+    """Means over the episodes, and their standard error, which is None for a single episode.
+
+    The fraction of solved episodes is there if the environment tells it.
+    """
+    n, told = len(returns), success[~np.isnan(success)]
     error = float(returns.std(ddof=1) / sqrt(n)) if n > 1 else None
     return {
         "return_mean": float(returns.mean()),
@@ -223,6 +229,7 @@ def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int
         "score": float(returns.mean()) / limit,
         "score_standard_error": None if error is None else error / limit,
         "length_mean": float(lengths.mean()),
+        **({"success_fraction": float(told.mean())} if told.size else {}),
         "returns": returns.tolist(),
     }
 

@@ -58,13 +58,16 @@ class GreedyEvaluation:
         """The ``eval/`` columns; None if any worker's ``stop()`` became true meanwhile."""
         begun = perf_counter()
         actor = _Stoppable(self.policy.with_input_map(state.input_map), state.theta.cpu(), greedy=True, stop=stop)
-        share, own = group.share(self.episodes), np.zeros(0)
+        share, roll = group.share(self.episodes), None
         with suppress(_StopAskedError):
-            own = run_episodes(self.task, actor, Draw(self.seed), share, "rewards", PURPOSES).rewards.sum(0)
-        if group.maximum(len(own) < len(share)):
+            roll = run_episodes(self.task, actor, Draw(self.seed), share, "rewards", PURPOSES)
+        if group.maximum(roll is None) or roll is None:
             return None
-        returns = np.asarray(group.concatenate(own), np.float64)
-        return {
+        returns = np.asarray(group.concatenate(roll.rewards.sum(0)), np.float64)
+        assert roll.success is not None
+        success = np.asarray(group.concatenate(roll.success), np.float64)
+        told = success[~np.isnan(success)]
+        return ({"eval/success_fraction": float(told.mean())} if told.size else {}) | {
             "eval/return": float(returns.mean()),
             "eval/return_std": float(returns.std()),
             "eval/score": float(returns.mean()) / self.task.step_limit,
