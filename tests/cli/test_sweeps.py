@@ -76,6 +76,8 @@ def test_jobs_that_run_at_the_same_time_share_the_cores(tmp_path: Path):
         assert command.ended() == 0, command.errors()
     used = [json.loads(path.read_text())["workers"] for path in tmp_path.rglob("run.json")]
     assert used == 2 * [max(available_cores() // 2, 1)]
+    lines = [line for line in command.output().splitlines() if re.search("iteration [12]/2 ", line)]
+    assert {line[:9] for line in lines} == {"[seed=0] ", "[seed=1] "}  # they share the terminal
 
 
 @pytest.mark.parametrize("launcher", [(), (JOBLIB,)], ids=["basic", "joblib"])
