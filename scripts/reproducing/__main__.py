@@ -32,6 +32,32 @@ USAGE = (
     "figure4|table2|figure5|table1|table3|gymnasium [scale=paper|laptop|smoke] [task=cartpole,…|pong,…|hopper_v5,…] "
     "[method=vine,…|ours,trpo,ppo] [seeds=N] [iterations=N] [episodes=N] [out=outputs]"
 )
+HELP = """\
+Runs what is missing for a figure or a table, and draws it. Finished runs are left alone and unfinished ones go on, so
+the same command continues after an interruption. The runs are below outputs/, the drawings in out=.
+
+  scripts/reproduce TARGET [key=value …]
+
+Targets
+  figure4    learning curves of all methods on the paper's four tasks
+  table2     both samplers with the settings of the table
+  figure5    both samplers on the seven Atari games; table1 and table3 are made of the same runs
+  table1     the same, and the score of each policy and of random play
+  table3     the same runs, their settings beside the paper's
+  gymnasium  the benchmark: sixteen tasks of Gymnasium beside sb3-contrib's TRPO and stable-baselines3's PPO
+
+Keys, with the values that they have if you do not set them
+  scale=paper    paper, laptop (an eighth of every batch), or smoke (a hundredth: to see that it runs)
+  task=…         all; or some, between commas: task=cartpole,hopper for a figure of the paper, task=pong, task=hopper_v5
+  method=…       all; or some, between commas: method=single_path,vine; for gymnasium method=ours,trpo,ppo
+  seeds=…        number of seeds: 5; for the Atari games 1; for gymnasium 10
+  iterations=…   of an Atari run: all 500
+  episodes=…     that table1 (100) and gymnasium (20) play with each policy
+  out=outputs    folder in which a folder for the drawings is made
+
+Examples
+  scripts/reproduce figure4 task=cartpole scale=laptop seeds=2
+  scripts/reproduce figure5 task=pong,breakout iterations=50"""
 ATARI = ("figure5", "table1", "table3")  # they are drawn from the same runs
 TARGETS = ("figure4", "table2", *ATARI, "gymnasium")
 SCALES = ("paper", "laptop", "smoke")
@@ -139,14 +165,18 @@ def _require_positive(key: str, value: str, meaning: str) -> None:
 
 def main() -> int:
     """Run what is missing and draw what exists. The exit status is 1 if a job failed, and 2 for bad input."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(HELP)
+        return 0
     try:
         request = parse(sys.argv[1:])
     except ConfigError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 2
     failed: list[Job | Evaluation | Control] = []
-    for job in request.todo():
-        status = job.run()
+    todo = request.todo()
+    for i, job in enumerate(todo):
+        status = job.run(f"job {i + 1} of {len(todo)} ")
         if status < 0 or status >= 128:
             return status  # a signal stopped the job, so stop here too
         if status:
@@ -154,7 +184,7 @@ def main() -> int:
     if words := request.report():
         subprocess.run(
             [sys.executable, "-c", "import sys; from trpo_cli.cli.report import main; sys.exit(main())", *words]
-        )
+        )  # its last line says which files it wrote
     for job in failed:
         print(f"failed: {job.command}", file=sys.stderr)
     return 1 if failed else 0

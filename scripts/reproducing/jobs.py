@@ -30,9 +30,12 @@ class Job:
     def command(self) -> str:
         return "trpo-train " + " ".join(self.overrides)
 
-    def run(self) -> int:
-        """Train, and return the exit status. A finished run is left alone, an unfinished one is resumed."""
-        print(f"$ {self.command}", flush=True)
+    def run(self, place: str = "") -> int:
+        """Train, and return the exit status. A finished run is left alone, an unfinished one is resumed.
+
+        place: among all jobs, which is printed before the command
+        """
+        print(f"{place}$ {self.command}", flush=True)
         return subprocess.run([sys.executable, "-m", "trpo_cli", *self.overrides]).returncode
 
 
@@ -160,11 +163,11 @@ class Control:
         words = (self.env, self.algorithm, str(self.seed), str(self.steps), str(self.directory))
         return f"python scripts/reproducing/controls.py {' '.join(words)}"
 
-    def run(self) -> int:
+    def run(self, place: str = "") -> int:
         """Train and evaluate, and return the exit status. Do nothing if the result is there."""
         if (self.directory / CONTROL).exists():
             return 0
-        print(f"$ {self.command}", flush=True)
+        print(f"{place}$ {self.command}", flush=True)
         return subprocess.run([sys.executable, *self.command.split()[1:]]).returncode
 
 
@@ -178,8 +181,8 @@ class Evaluation:
 
     @property
     def words(self) -> list[str]:
-        how = {RANDOM: ["random=true", f"out={self._out}"], GREEDY: ["greedy=true"]}
-        return [f"run={self.run_directory}", f"episodes={self.episodes}", *how.get(self.file, [])]
+        how = {RANDOM: ["random=true"], GREEDY: ["greedy=true"]}.get(self.file, [])
+        return [f"run={self.run_directory}", f"episodes={self.episodes}", *how, f"out={self._out}"]
 
     @property
     def command(self) -> str:
@@ -189,11 +192,11 @@ class Evaluation:
     def _out(self) -> Path:
         return self.run_directory / self.file
 
-    def run(self) -> int:
+    def run(self, place: str = "") -> int:
         """Evaluate, and return the exit status. Do nothing if there is no checkpoint or the result is up to date."""
         if not (self.run_directory / "checkpoint.pt").exists() or self._up_to_date():
             return 0
-        print(f"$ {self.command}", flush=True)
+        print(f"{place}$ {self.command}", flush=True)
         evaluate = "import sys; from trpo_cli.cli.train import evaluate; sys.exit(evaluate())"
         return subprocess.run([sys.executable, "-c", evaluate, *self.words]).returncode
 

@@ -38,7 +38,7 @@ def score(run: Path, **words: Any) -> dict[str, Any]:
 
 
 def test_the_summary_by_hand():
-    assert _summary(np.array([1.0, 5.0]), np.array([10, 20]), 60) == {
+    assert _summary(np.array([1.0, 5.0]), np.array([10, 20]), np.full(2, np.nan), 60) == {
         "return_mean": 3.0,
         "return_standard_error": pytest.approx(2.0),
         "score": 3 / 60,
@@ -181,12 +181,30 @@ def test_the_command_writes_the_file_and_says_the_mean(run: Path, tmp_path: Path
     assert output.startswith(f"return {written['return_mean']:.6g} ± ") and output.endswith(f"; written to {out}\n")
 
 
-def test_who_plays_names_the_file(run: Path, command: Any):
-    for words, name in (([], "evaluation.json"), (["greedy=true"], "evaluation_greedy.json")):
-        command(f"run={run}", "episodes=2", *words)
-        assert json.loads((run / name).read_text())["greedy"] is bool(words)
-    assert json.loads((run / "evaluation.json").read_text())["greedy"] is False
-    assert Request(run=str(run), random=True).json == run / "evaluation_random.json"
+def test_two_evaluations_have_one_file_only_if_they_are_the_same(run: Path, command: Any):
+    asked = {
+        "evaluation": {},
+        "evaluation_greedy": {"greedy": True},
+        "evaluation_random": {"random": True},
+        "evaluation_episodes1": {"episodes": 1},
+        "evaluation_greedy_best_episodes20_seed3": {"greedy": True, "checkpoint": "best", "episodes": 20, "seed": 3},
+    }
+    for name, words in asked.items():
+        assert Request(run=str(run), **words).json == run / f"{name}.json"
+    for words in (["episodes=2"], ["episodes=2", "greedy=true"], ["episodes=3"]):
+        assert command(f"run={run}", *words)[0] == 0
+    for name, greedy, n in (("episodes2", False, 2), ("greedy_episodes2", True, 2), ("episodes3", False, 3)):
+        found = json.loads((run / f"evaluation_{name}.json").read_text())
+        assert (found["greedy"], len(found["returns"])) == (greedy, n)
+
+
+def test_an_older_versions_evaluation_is_not_written_over(run: Path, command: Any):
+    old = run / "evaluation.json"
+    old.write_text(text := '{"episodes": 20, "seed": 0}')
+    refusal = f"trpo-eval: {old} holds an evaluation with episodes=20, and this one has episodes=100: "
+    assert command(f"run={run}") == (2, "", f"{refusal}give it another file with out=…\n")
+    assert old.read_text() == text
+    old.unlink()
 
 
 def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch):

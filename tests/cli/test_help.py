@@ -11,6 +11,8 @@ from compose import CONF, composed, options, planned
 
 from trpo_cli.cli import train as cli
 from trpo_cli.cli.help import EXAMPLES, GROUPS, page
+from trpo_cli.cli.messages import NO_KEY
+from trpo_cli.config.messages import _COMPLAINTS
 
 
 def test_every_option_of_every_group_stands_on_the_page_with_what_it_is():
@@ -61,6 +63,15 @@ def test_every_example_is_on_the_page_and_no_line_is_too_long():
     lines = page(CONF).splitlines()
     assert all(example in "\n".join(lines) for example in EXAMPLES)
     assert max(map(len, lines)) <= 140
+
+
+def test_no_example_has_what_a_shell_expands_outside_quotes():
+    texts = [*EXAMPLES, *NO_KEY.values(), *_COMPLAINTS.values()]
+    assert not [text for text in texts if re.search(r"=\S*[][*?(){]", re.sub(r"'[^']*'|\{key\}|\{value\}", "", text))]
+    readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in readme.splitlines() if re.match(r"(trpo-|\./scripts|PYTHONPATH=|    env\.)", line)]
+    assert len(commands) > 20
+    assert not [line for line in commands if re.search(r"[][*?(){]", re.sub(r"'[^']*'|#.*", "", line))]
 
 
 def test_the_evaluations_settings_are_on_the_page_with_their_values():

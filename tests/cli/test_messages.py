@@ -1,13 +1,17 @@
 """What Hydra and OmegaConf object to is said in one sentence, with the nearest thing that exists."""
 
+import re
 from pathlib import Path
 
 import pytest
 from compose import CONF, composed, options
 from hydra.errors import ConfigCompositionException
 
+from trpo_cli.cli.help import page
 from trpo_cli.cli.messages import NO_KEY, explain
+from trpo_cli.cli.words import as_typed
 
+SEARCH = "hydra.searchpath=[file://{}]"
 CLOSE = "close its brackets and quotes, and put quotes around special characters in it"
 
 
@@ -21,7 +25,8 @@ def said(*words: str, conf: Path = CONF) -> str:
 @pytest.mark.parametrize("group", ["env", "policy", "sampler", "optimizer", "scale", "experiment"])
 @pytest.mark.parametrize("option", ["zzz", "", "null", "3"])
 def test_an_option_that_does_not_exist_is_answered_with_those_that_do(group: str, option: str):
-    assert said(f"{group}={option}") == f"{group}={option} does not exist; choices: {', '.join(options(group))}"
+    more = "; any other of Gymnasium: env=gymnasium env.id=…" if group == "env" and option == "zzz" else ""
+    assert said(f"{group}={option}") == f"{group}={option} does not exist; choices: {', '.join(options(group))}{more}"
 
 
 @pytest.mark.parametrize(
@@ -75,12 +80,22 @@ def test_the_nearest_option_is_proposed(word: str, near: str):
         (["max_kl=1"], "max_kl does not exist; did you mean optimizer.kl_limit?"),
         (["sampler=vine", "n_envs=1"], "n_envs does not exist; did you mean workers?"),
         (["lr=1"], f"lr does not exist; {NO_KEY['lr']}"),
-        (["eval_freq=1"], "eval_freq does not exist; trpo-eval run=… scores what a run has learnt"),
+        (["eval_freq=1"], "eval_freq does not exist; did you mean eval.every?"),
+        (["eval.evry=1"], "eval.evry does not exist; did you mean eval.every?"),
+        (["n_eval_episodes=1"], "n_eval_episodes does not exist; did you mean eval.episodes?"),
+        (["save_best=true"], "save_best does not exist; did you mean eval.every?"),
+        (["target_score=1"], "target_score does not exist; did you mean stop_at?"),
+        (["checkpoint=x"], "checkpoint does not exist; did you mean init_from?"),
+        (["total_timesteps=1"], "total_timesteps does not exist; did you mean total_steps?"),
+        (["n_steps=1"], "n_steps does not exist; did you mean sampler.steps_per_iteration?"),
+        (["ent_coef=0"], f"ent_coef does not exist; {NO_KEY['ent_coef']}"),
+        (["resume=true"], f"resume does not exist; {NO_KEY['resume']}"),
+        (["learning_rate=1"], f"learning_rate does not exist; {NO_KEY['lr']}"),
+        (["sub_sampling_factor=1"], "sub_sampling_factor does not exist; did you mean optimizer.fisher_fraction?"),
         (["env=hopper_v5", "lam=1"], "lam does not exist; did you mean critic.gae_lambda?"),
         (["lam=1"], "lam does not exist; it is critic.gae_lambda here, which belongs to critic=conv, critic=mlp"),
         (["env=hopper_v5", "critic.gae_lamda=1"], "critic.gae_lamda does not exist; did you mean critic.gae_lambda?"),
         (["experiment=fig4/hopper", "env.frame_skp=1"], "env.frame_skp does not exist; did you mean env.frame_skip?"),
-        (["env=gymnasium", "env.kwargs.g=3"], "env.kwargs.g is not among the arguments yet; write +env.kwargs.g=3"),
         (
             ["optimizer={a:1}"],
             "optimizer is a group: choose one of its options, optimizer=…, or set one of the keys, optimizer.…=…",
@@ -115,7 +130,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_or_the_option_it_belongs_to
         ("name=lr=1", "name=lr=1 has characters that need quotes; write 'name=\"lr=1\"'"),
         ("name=bob's", """name=bob's has characters that need quotes; write 'name="bob'"'"'s"'"""),
         ("outputs=~/x", "outputs=~/x: your shell did not replace ~ by your home directory; write outputs=$HOME/x"),
-        ("policy.hidden_sizes=(8,8)", "policy.hidden_sizes=(8,8) is not a list; write policy.hidden_sizes=[8,8]"),
+        ("policy.hidden_sizes=(8,8)", "policy.hidden_sizes=(8,8) is not a list; write 'policy.hidden_sizes=[8,8]'"),
         *(
             (
                 word,
@@ -163,3 +178,39 @@ def test_what_is_not_foreseen_is_still_one_line():
     assert explain(ConfigCompositionException(), CONF, []) == (
         "ConfigCompositionException while composing the configuration"
     )
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder for --config-dir with an experiment of one's own."""
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\n# My crane.\ndefaults:\n  - override /env: gymnasium\nenv:\n  id: Pendulum-v1\n"
+    (tmp_path / "experiment/crane.yaml").write_text(f"{text}  kwargs:\n    g: 9.8\n")
+    return tmp_path
+
+
+def test_options_of_ones_own_folder_are_proposed_and_listed(own: Path):
+    flags = ["--config-dir", str(own)]
+    with pytest.raises(Exception) as caught:
+        composed("experiment=cran")
+    for words in (flags, [f"--config-dir={own}"], ["-cd", str(own)]):
+        sentence = explain(caught.value, CONF, [*words, "experiment=cran"])
+        assert sentence.startswith(
+            "experiment=cran does not exist; did you mean experiment=crane? choices: crane, fig4/"
+        )
+    with pytest.raises(Exception) as caught:
+        composed(SEARCH.format(own), "experiment=crane", "env.idd=3")
+    assert explain(caught.value, CONF, [*flags, "experiment=crane", "env.idd=3"]).endswith("did you mean env.id?")
+    assert re.search(r"^  crane +My crane$", page(CONF, [own]), re.MULTILINE)
+
+
+@pytest.mark.parametrize("word", ["env.kwargs={goal: 1.0}", "env.kwargs.goal=1.0"])
+def test_an_environments_arguments_are_added_to_those_of_a_file(word: str, own: Path):
+    for words, before in (
+        ([SEARCH.format(own), "experiment=crane"], {"g": 9.8}),
+        (["env=gymnasium", "env.id=Pendulum-v1"], {}),
+    ):
+        cfg, _ = composed(*words, as_typed(word))
+        assert cfg.env.kwargs == before | {"goal": 1.0}
+    assert as_typed(as_typed(word)) == as_typed(word)
+    assert said(*[as_typed(word.replace("1.0", "Ü{"))]).startswith(word.replace("1.0", "Ü{"))

@@ -15,7 +15,7 @@ from compose import CONF, planned
 from subprocesses import HELPERS, ROOT, Launched, progress, trpo_train, until
 
 from trpo_cli.cli.sweeps import granted_cores, job_name
-from trpo_cli.parallel.processes import available_cores
+from trpo_cli.parallel.cores import available_cores
 
 SHORT = ("iterations=2", "name=s")
 BASE = "cartpole/trpo-single"
@@ -35,7 +35,7 @@ def done(folder: Path) -> list[str]:
 def table(command: Launched) -> dict[str, list[str]]:
     """State, iterations and directory of each job, as the command's last words say."""
     lines = command.output().rpartition("\njob ")[2].partition("\n\n")[0].splitlines()[1:]
-    found = [re.fullmatch(r"(\S.*?)  +(\w+)  +\S+  +(\S+)  +(\S+)", line) for line in lines]
+    found = [re.fullmatch(r"(\S.*?)  +(\w+)  +\S+  +\S+  +(\S+)  +(\S+)", line) for line in lines]
     return {line[1]: [line[2], line[3], line[4]] for line in found if line is not None}
 
 
@@ -60,7 +60,9 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
         for n in (1, 2)
         for seed in (0, 1)
     }
-    means = [line.split()[:2] for line in command.output().splitlines()[-2:]]
+    *_, first, second, _, longer = command.output().splitlines()
+    assert longer == "Make a job longer: trpo-train continue=DIRECTORY iterations=…"
+    means = [line.split()[:2] for line in (first, second)]
     assert sorted(means) == [["workers=1", "2"], ["workers=2", "2"]]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("progress.jsonl")}
     with sweep(tmp_path, *words) as command:
@@ -74,6 +76,8 @@ def test_jobs_that_run_at_the_same_time_share_the_cores(tmp_path: Path):
         assert command.ended() == 0, command.errors()
     used = [json.loads(path.read_text())["workers"] for path in tmp_path.rglob("run.json")]
     assert used == 2 * [max(available_cores() // 2, 1)]
+    lines = [line for line in command.output().splitlines() if re.search("iteration [12]/2 ", line)]
+    assert {line[:9] for line in lines} == {"[seed=0] ", "[seed=1] "}  # they share the terminal
 
 
 @pytest.mark.parametrize("launcher", [(), (JOBLIB,)], ids=["basic", "joblib"])
@@ -82,7 +86,7 @@ def test_a_job_that_fails_says_so_and_stops_no_other(launcher: tuple[str, ...], 
         assert command.ended() == 2
     assert command.sentences() == [
         "trpo-train: optimizer.kl_limit=-1: optimizer.kl_limit=-1.0 must be a finite number > 0",
-        "trpo-train: not every job of the sweep has finished; the same command runs the missing jobs",
+        "trpo-train: 1 of 2 jobs of the sweep are refused, for the reasons above; they need other words",
     ]
     assert "Traceback" not in command.errors()
     good = f"optimizer.kl_limit=0.01/{BASE}/seed0"

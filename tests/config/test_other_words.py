@@ -9,11 +9,13 @@ from trpo_cli.cli.evaluate import Request
 from trpo_cli.cli.messages import _keys
 from trpo_cli.config.messages import nearest_keys, unknown_key
 from trpo_cli.config.other_words import SAME, names_here
-from trpo_cli.config.schema import GROUPS, Root
+from trpo_cli.config.schema import GROUPS, Eval, Root
 
-KEYS = {field.name for field in fields(Root)} | {
-    key for group in GROUPS for option in options(group) for key in _keys(CONF, group, option)
-}
+KEYS = (
+    {field.name for field in fields(Root)}
+    | {f"eval.{field.name}" for field in fields(Eval)}
+    | {key for group in GROUPS for option in options(group) for key in _keys(CONF, group, option)}
+)
 OF_EVALUATION = set(Request.__dataclass_fields__)
 
 
@@ -22,7 +24,7 @@ def test_every_word_leads_to_a_key_that_there_is():
 
 
 def test_a_word_is_no_key_here_that_means_something_else():
-    last_parts = {key.rpartition(".")[2]: key for key in KEYS}
+    last_parts = {key.rpartition(".")[2]: key for key in KEYS if not key.startswith("eval.")}
     for key, words in SAME.items():
         assert all(last_parts.get(word, key) == key for word in words.split()), key
 

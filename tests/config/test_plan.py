@@ -113,3 +113,9 @@ def test_the_recorded_command_composes_the_run_again(words: list[str]):
     assert command == "trpo-train" and again == words
     repeated = make_plan(*composed(*again), again)
     assert (repeated.identity, repeated.directory) == (plan.identity, plan.directory)
+
+
+def test_a_number_that_the_scale_has_made_too_small_is_told_with_the_scale():
+    said = r"sampler\.steps_per_iteration=2 must be at least sampler\.streams=4.*; path_scale=0\.01 has changed "
+    with pytest.raises(ConfigError, match=f"{said}.*, steps_per_iteration from 200 to 2$"):
+        planned("env=hopper_v5", "scale=smoke", "sampler.steps_per_iteration=200")

@@ -52,6 +52,25 @@ class Walk(gymnasium.Env):
         return self.seen(), -1.0, self.place >= self.length, False, {}
 
 
+class Goal(Walk):
+    """Says at its end, and at every step if asked to, whether it is at the right end. It may give up by itself."""
+
+    def __init__(self, length=4, wind=0.2, always=False, patience=100):
+        super().__init__(length, wind)
+        self.always, self.patience = always, patience
+
+    def reset(self, *, seed=None, options=None):
+        self.left = self.patience
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        obs, reward, terminated, _, _ = super().step(action)
+        self.left -= 1
+        gives_up = self.left == 0 and not terminated
+        told = {"is_success": np.float32(terminated)} if self.always or terminated or gives_up else {}
+        return obs, reward, terminated, gives_up, told
+
+
 class Painted(Walk):
     """Draws a bar that is as bright as the place is far to the right, if it is asked to."""
 
@@ -139,6 +158,7 @@ register("Walk")
 register("EndlessWalk", limit=None)
 for kind in (Painted, Flat, Locked, Shared, Unseeded, Weary, Remembering, Broken):
     register(f"{kind.__name__}Walk", kind)
+register("GoalWalk", Goal, patience=3)
 register("NumberedWalk", observations=spaces.Discrete(5, start=2))
 register("TallWalk", observations=spaces.Box(0, 255, (3, 4), np.uint8))
 register("PushedWalk", actions=spaces.Box(-2.0, 4.0, (2, 1), np.float64))

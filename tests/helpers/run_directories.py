@@ -60,6 +60,7 @@ def write_run(
             "sim_steps_total": 500 * (i + 1),
             "time_s": 60.0 * (i + 1),
             "collect/score": score,
+            "collect/episode_return": None if score is None else 1000 * score,
             "collect/sim_steps": 500,
             "collect/n_episodes": 64,
             "update/mean_kl": 0.009 + 0.0001 * i,

@@ -12,6 +12,7 @@ from subprocesses import END_S, RUN, finished, progress, results, trpo_train, un
 
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.parallel import processes
+from trpo_cli.parallel.cores import available_cores
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +80,10 @@ def test_a_setting_that_is_no_number_of_workers_is_refused(setting: object):
         processes.n_workers(setting, 4)
 
 
-def test_auto_is_a_worker_for_each_core_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch):
+def test_auto_is_a_worker_for_each_core_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 7})
-    assert processes.n_workers("auto", processes.available_cores()) == 3
-    assert processes.n_workers(2, processes.available_cores()) == 2
+    assert processes.n_workers("auto", available_cores(tmp_path)) == 3
+    assert processes.n_workers(2, available_cores(tmp_path)) == 2
 
 
 # Signals

@@ -32,6 +32,7 @@ def row(iteration: int, **others: Any) -> dict[str, Any]:
     return {
         "iteration": iteration,
         "collect/score": 1.5 + iteration,
+        "collect/episode_return": 15.5 + iteration,
         "update/mean_kl": 0.0098,
         "time/steps_per_s": 28000.0,
         "time_s": 2.0 * iteration,
@@ -45,7 +46,7 @@ def test_lines_hold_every_field(clock: list[float]) -> None:
         display.update(row(0))
     assert text(plain).splitlines() == [
         "cartpole",
-        "iteration   1/200  score       1.5  KL    0.0098  28.0k steps/s  1:06:20 left",
+        "iteration   1/200  return      15.5  score       1.5  KL    0.0098  28.0k steps/s  1:06:20 left",
     ]
 
 
@@ -66,7 +67,7 @@ def test_an_interrupted_run_still_shows_its_last_row(clock: list[float], termina
         for iteration in range(3):
             display.update(row(iteration))
         raise KeyboardInterrupt
-    assert re.search(r"^(iteration +3/1000  score| +3 ) +3\.5 ", text(screen), re.MULTILINE)
+    assert re.search(r"^(iteration +3/1000  return +17\.5  score| +3 +17\.5 ) +3\.5 ", text(screen), re.MULTILINE)
 
 
 def test_time_left_follows_the_recent_iterations(clock: list[float]) -> None:
@@ -122,17 +123,34 @@ def test_a_row_of_another_method_is_shown_too(clock: list[float]) -> None:
 
 def test_a_terminal_has_a_bar_of_one_line_and_about_twenty_rows(clock: list[float]) -> None:
     screen = console(terminal=True)
+    wide = {"collect/score": -1234.5678, "collect/episode_return": -90000.0, "time/steps_per_s": 5e8}
     with Display(200, 0, "[cartpole]", screen) as display:
         for iteration in range(200):
             clock[0] += 60
-            display.update(row(iteration, **{"collect/score": -1234.5678, "time/steps_per_s": 5e8}))
+            display.update(row(iteration, **wide))
             if iteration == 4:
                 display.message("a [sentence]")
     assert isinstance(screen.file, io.StringIO)
     lines = [line.rstrip() for line in text(screen).split("\n")]
     assert "[cartpole]" in lines
     assert "a [sentence]" in lines
-    assert sum(bool(re.match(r" +\d+ +-1235 ", line)) for line in lines) == 21  # 1, 10, 20 … 200
+    assert sum(bool(re.match(r" +\d+ +-9e\+04 +-1235 ", line)) for line in lines) == 21  # 1, 10, 20 … 200
     bars = [line for line in lines if "/200" in line]
     assert max(map(len, bars)) <= 80
     assert any(re.search(r" 10/200 .*━ score -1235 KL 0\.0098 500\.0M steps/s 3:10:00 left$", bar) for bar in bars)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_return_stands_alone_where_a_score_says_nothing(clock: list[float], terminal: bool) -> None:
+    screen = console(terminal)
+    with Display(2, 0, "hopper_v5", screen, with_score=False) as display:
+        display.update(row(0))
+    assert "15.5" in text(screen) and "score" not in text(screen)
+
+
+def test_every_line_of_a_run_beside_others_has_its_label(clock: list[float]) -> None:
+    plain = console(terminal=False)
+    with Display(2, 0, "cartpole", plain, label="seed=1") as display:
+        display.update(row(0))
+        display.message("a sentence")
+    assert [line[:9] for line in text(plain).splitlines()] == 3 * ["[seed=1] "]

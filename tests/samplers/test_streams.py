@@ -88,7 +88,7 @@ def test_the_statistics_are_those_of_the_last_hundred_episodes():
             so_far[row % 4] = 0
     last = found[-1]
     assert last.streams is not None and last.streams.recent[:, 1].tolist() == lengths[-100:]
-    returns, steps, terminated = last.streams.recent.T
+    returns, steps, terminated, _ = last.streams.recent.T
     assert last.stats["collect/episode_return"] == pytest.approx(returns.mean())
     assert last.stats["collect/episode_length"] == pytest.approx(steps.mean()) and terminated.all()
     assert last.stats["collect/episode_return_min"] == returns.min() < returns.max()

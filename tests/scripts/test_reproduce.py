@@ -1,11 +1,13 @@
 """What ``scripts/reproduce`` runs, in which order, and what it refuses."""
 
+import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from compose import planned
 from hydra import compose, initialize_config_dir
-from reproducing.__main__ import parse
+from reproducing.__main__ import NUMBERS, TARGETS, main, parse
 from reproducing.jobs import PATHS_PENALTIES, PENALTIES, Control, Evaluation, Job
 
 from trpo_cli.config.schema import conf_dir, register_schema
@@ -105,8 +107,8 @@ def test_the_atari_targets_share_their_runs_and_table_1_evaluates_them():
     pong = [e.command for e in table.evaluations() if "pong" in str(e.run_directory)]
     place = "outputs/figure5-smoke/atari/pong"
     assert pong == [
-        f"trpo-eval run={place}/trpo-single/seed0 episodes=100",
-        f"trpo-eval run={place}/trpo-vine/seed0 episodes=100",
+        f"trpo-eval run={place}/trpo-single/seed0 episodes=100 out={place}/trpo-single/seed0/evaluation.json",
+        f"trpo-eval run={place}/trpo-vine/seed0 episodes=100 out={place}/trpo-vine/seed0/evaluation.json",
         f"trpo-eval run={place}/trpo-single/seed0 episodes=100 random=true "
         f"out={place}/trpo-single/seed0/evaluation_random.json",
     ]
@@ -132,7 +134,8 @@ def test_the_benchmark_runs_ours_scores_it_twice_and_runs_the_controls_on_fewer_
     assert [planned(*job.overrides).schedule.total_steps for job in ours[:2]] == [10**6, 10**5]
     scored = [job for job in todo if isinstance(job, Evaluation)]
     assert {job.run_directory for job in scored} == {planned(*job.overrides).directory for job in ours}
-    assert [job.command.split()[-1] for job in scored[:2]] == ["greedy=true", "episodes=20"]
+    assert [job.command.split("/")[-1] for job in scored[:2]] == ["evaluation_greedy.json", "evaluation.json"]
+    assert ["greedy=true" in job.words for job in scored[:2]] == [True, False]
     controls = [job for job in todo if isinstance(job, Control)]
     assert len(controls) == 5 * 2 * 2 and len({job.directory for job in controls}) == 20
     assert controls[0].command.startswith("python scripts/reproducing/controls.py Hopper-v5 trpo 200 1000000 outputs/")
@@ -150,3 +153,27 @@ def test_the_benchmark_has_one_scale():
         parse(["gymnasium", "scale=smoke"])
     with pytest.raises(ConfigError, match="method=vine does not exist; choices: ours, trpo, ppo"):
         parse(["gymnasium", "method=vine"])
+
+
+def test_each_job_says_which_of_how_many_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def ended(command: list[str]) -> CompletedProcess[str]:
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr("subprocess.run", ended)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "table2", "task=hopper,walker", "seeds=1", "scale=smoke"])
+    assert main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" $ ")[0] for line in lines] == [f"job {i} of 4" for i in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_help_is_a_page_with_every_target_and_key(
+    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["reproduce", flag])
+    assert main() == 0
+    page = capsys.readouterr().out
+    for word in (*TARGETS, "scale=paper", "task=", "method=", *(f"{key}=" for key in NUMBERS), "out=outputs"):
+        assert f"\n  {word}" in page
+    for line in page.partition("Examples\n")[2].splitlines():
+        assert parse(line.split()[1:]).jobs()

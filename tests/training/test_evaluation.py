@@ -1,6 +1,7 @@
 """Laws of evaluations while training, of the score that ends a run, and of a run that begins with another's policy."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ from compose import composed, executed, planned
 from trpo_cli.cli.evaluate import load_trained
 from trpo_cli.config.plan import plan as make_plan
 from trpo_cli.errors import ConfigError
+from trpo_cli.parallel import processes
 from trpo_cli.parallel.group import Group
+from trpo_cli.runs.checkpoint import save_checkpoint
 from trpo_cli.runs.load import read_checkpoint
 from trpo_cli.samplers.episodes import run_episodes
 from trpo_cli.samplers.randomness import Draw
 from trpo_cli.samplers.rollout import PolicyActor
 from trpo_cli.sims.base import Task
+from trpo_cli.training import evaluation
+from trpo_cli.training.algorithms import PolicyUpdate
 from trpo_cli.training.evaluation import PURPOSES
 from trpo_cli.training.run import execute
+from trpo_cli.training.state import TrainingState
 
 SMALL = ("iterations=6", "sampler.n_paths=4", "step_limit=40", "optimizer.kl_limit=0.1")
 EVALUATED = (*SMALL, "eval.every=2", "eval.episodes=3")
@@ -65,6 +71,78 @@ def test_the_best_checkpoint_is_that_of_the_highest_score_also_after_a_stop(run:
         assert len(rows(executed(plan))) == 6
         assert rows(plan.directory) == rows(run)
         assert read_checkpoint(plan.directory, "best")["theta"].equal(best["theta"])
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_stop_breaks_an_evaluation_off_and_what_was_learnt_is_not_computed_again(
+    n_workers: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(*EVALUATED, f"outputs={tmp_path}", "checkpoint_every=5")
+    evaluating: list[bool] = []
+
+    def asked() -> int:  # during the second evaluation, which follows the fourth iteration
+        return 15 if evaluating and len(rows(plan.directory)) == 3 else 0
+
+    whole = evaluation.GreedyEvaluation.__call__
+
+    def noticed(*arguments: Any) -> Any:
+        evaluating.append(True)
+        found = whole(*arguments)
+        evaluating.clear()
+        return found
+
+    monkeypatch.setattr(evaluation.GreedyEvaluation, "__call__", noticed)
+    assert processes.run(n_workers, lambda group: execute(plan, group, asked)) == 128 + 15
+    saved = read_checkpoint(plan.directory)
+    assert len(rows(plan.directory)) == saved["iteration"] == 3 and "collect/score" in saved["pending"]
+    learnt = PolicyUpdate.iterate
+    seen: list[int] = []
+
+    def counted(self: PolicyUpdate, state: TrainingState, group: Group) -> Any:
+        seen.append(state.iteration)
+        return learnt(self, state, group)
+
+    monkeypatch.setattr(PolicyUpdate, "iterate", counted)
+    executed(plan)
+    assert seen == [4, 5] and [row.keys() for row in rows(plan.directory)] == [row.keys() for row in rows(run)]
+    assert n_workers > 1 or rows(plan.directory) == rows(run)  # two workers round sums in another way
+    assert "pending" not in read_checkpoint(plan.directory)
+
+
+def test_scores_of_evaluations_of_another_size_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*EVALUATED, f"outputs={tmp_path}"]
+    run = executed(planned(*words))
+    state = TrainingState.from_dict(read_checkpoint(run))
+    assert state.best_of == 3
+    save_checkpoint(run, replace(state, best=1e9).to_dict())  # a score that no later one reaches
+    assert read_checkpoint(executed(planned(*words, "iterations=8")), "best")["iteration"] <= 6
+    capsys.readouterr()
+    executed(planned(*words, "iterations=10", "eval.episodes=4"))
+    assert "eval.episodes was 3 and is now 4: the scores cannot be compared" in capsys.readouterr().out
+    best = read_checkpoint(run, "best")
+    assert best["iteration"] == 10 and best["best_of"] == 4 and best["best"] < 1e9
+
+
+def test_a_finished_run_says_that_evaluations_apply_to_later_iterations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, f"outputs={tmp_path}"]
+    told = "eval.every and eval.episodes apply to the iterations that follow if it is made longer."
+    executed(planned(*words))
+    executed(planned(*words))
+    assert told not in capsys.readouterr().out
+    executed(planned(*words, "eval.every=2"))
+    assert told in capsys.readouterr().out.splitlines()
+
+
+def test_a_run_can_begin_with_anothers_best_checkpoint(run: Path, tmp_path: Path) -> None:
+    words = [*SMALL, f"init_from={run}", f"outputs={tmp_path}"]
+    last, best = (planned(*words, f"init_checkpoint={which}") for which in ("last", "best"))
+    assert last.identity == planned(*words).identity and best.identity["init_checkpoint"] == "best"
+    for plan, which in ((last, "last"), (best, "best")):
+        assert plan.start is not None and plan.start.source.theta.equal(read_checkpoint(run, which)["theta"])
 
 
 def test_a_run_without_evaluations_has_no_best_checkpoint(tmp_path: Path) -> None:
@@ -124,6 +202,8 @@ def test_a_run_begins_with_anothers_policy_inputs_and_value_function(tmp_path: P
         (["policy.input_scale=running"], r"both have to be running, or neither"),
         (["optimizer=cem"], "init_from would not be used"),
         (["init_from=nowhere"], "init_from=nowhere is no run directory"),
+        (["init_checkpoint=first"], "init_checkpoint=first must be one of last, best"),
+        (["init_from=null", "init_checkpoint=best"], "init_checkpoint would not be used: init_from is not set"),
     ],
 )
 def test_a_run_that_does_not_fit_is_refused(run: Path, words: list[str], sentence: str, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ class NeverSteps:
         return refusal(surrogate_at(policy, theta, batch, group), "non_finite_gradient")
 
 
-def test_a_run_that_takes_no_step_any_more_ends_and_says_so(tmp_path: Path):
+def test_a_run_that_takes_no_step_any_more_ends_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = (*SMALL, "iterations=9", f"outputs={tmp_path}")
     plan = replace(planned(*words, "max_refused=3"), optimizer=NeverSteps())
     sentence = r"^after 3 iterations, of which the last 3 took no step \(non_finite_gradient\), this run can"
@@ -177,6 +177,10 @@ def test_a_run_that_takes_no_step_any_more_ends_and_says_so(tmp_path: Path):
     assert not (plan.directory / "done.json").exists()
     executed(replace(planned(*words, "max_refused=null"), optimizer=NeverSteps()))
     assert len(rows(plan.directory / "progress.jsonl")) == 9
+    told = "It did not take a single update: the policy is the one that it began with (non_finite_gradient)."
+    assert told in capsys.readouterr().out.splitlines()
+    executed(planned(*words, "name=other"))
+    assert "a single update" not in capsys.readouterr().out
 
 
 def test_the_command_killed_with_its_workers_comes_to_the_same_rows(tmp_path: Path):

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from contextlib import suppress
 from ctypes.util import find_library
 from dataclasses import dataclass, fields
 from errno import EISDIR
@@ -34,6 +35,7 @@ from trpo_cli.sims.video import film, to_film
 from trpo_cli.training.state import TrainingState
 
 USAGE = "trpo-eval run=outputs/train/cartpole/trpo-single/seed0 episodes=100 greedy=false seed=0 out=score.json"
+NUMBERS = ("episodes", "seed")  # keys that tell two evaluations of one policy apart, besides how it plays
 AT_ONCE = 256  # episodes played at a time, at most
 
 # What each key of `Request` means.
@@ -42,7 +44,7 @@ MEANING = {
     "episodes": "how many whole episodes to play",
     "greedy": "true: the policy's most likely action; false: actions drawn from it, as in training",
     "seed": "of first states and actions; training with the same seed draws other ones",
-    "out": "JSON file with score and returns; null: evaluation[_greedy|_random][_best].json in the run directory",
+    "out": "JSON file with score and returns; null: one in the run directory that is named by the other keys",
     "video": "MP4 file for a film of the first episodes",
     "video_episodes": "how many episodes to film",
     "random": "true: play at random, with every action equally likely; only for discrete actions",
@@ -70,9 +72,24 @@ class Request:
 
     @property
     def json(self) -> Path:
+        """The file for the result. Two requests have one file only if they ask for the same evaluation."""
         words = [word for word in (self.player, self.checkpoint) if word not in ("stochastic", "last")]
+        words += [f"{key}{getattr(self, key)}" for key in NUMBERS if getattr(self, key) != getattr(Request, key)]
         name = "_".join(["evaluation", *words]) + ".json"
         return Path(self.out) if self.out else Path(self.run) / name
+
+    def require_own_file(self) -> None:
+        """Refuse to write over another evaluation: older versions left episodes and seed out of the name."""
+        found: dict[str, Any] = {}
+        if not self.out:
+            with suppress(OSError, ValueError, TypeError):  # none, or a damaged one
+                found = dict(json.loads(self.json.read_text(encoding="utf-8")))
+        for key in NUMBERS:
+            if key in found and found[key] != (wanted := getattr(self, key)):
+                raise ConfigError(
+                    f"{self.json} holds an evaluation with {key}={found[key]}, and this one has {key}={wanted}: "
+                    "give it another file with out=…"
+                )
 
 
 def usage() -> str:
@@ -152,14 +169,15 @@ def _require_run(run: Path) -> Path:
 
 def play(
     sim: Simulator, policy: Policy, theta: torch.Tensor, request: Request, limit: int, lanes: range
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Returns and lengths of the episodes ``lanes``, from first states and under noise that training never draws.
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+    """Returns, lengths and successes of the episodes ``lanes``, from first states and noise that training never draws.
 
     limit: the largest number of steps of an episode
     """
     actor, purposes = PolicyActor(policy, theta, request.greedy), Purposes("evaluation_start", "evaluation")
     roll = run_episodes(Task(sim, limit), actor, Draw(request.seed), lanes, "rewards", purposes)
-    return roll.rewards.sum(0), roll.lengths
+    assert roll.success is not None
+    return roll.rewards.sum(0), roll.lengths, roll.success
 
 
 def evaluate(request: Request) -> dict[str, Any]:
@@ -177,7 +195,7 @@ def evaluate(request: Request) -> dict[str, Any]:
                 parts.append(play(filmed, policy, theta, request, limit, range(lane, lane + 1)))
     starts = [*range(n_filmed, request.episodes, min(AT_ONCE, sim.max_lanes)), request.episodes]
     parts += [play(sim, policy, theta, request, limit, range(*lanes)) for lanes in pairwise(starts)]
-    returns, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
+    returns, lengths, success = (np.concatenate(column) for column in zip(*parts, strict=True))
     return {
         "run": request.run,
         "iterations": iterations,
@@ -186,7 +204,7 @@ def evaluate(request: Request) -> dict[str, Any]:
         "greedy": request.greedy,
         "random": request.random,
         "seed": request.seed,
-    } | _summary(returns, lengths, limit)
+    } | _summary(returns, lengths, success, limit)
 
 
 def _chance(policy: Policy) -> torch.Tensor:
@@ -196,9 +214,14 @@ def _chance(policy: Policy) -> torch.Tensor:
     return torch.zeros_like(policy.initial(np.random.default_rng(0)))
 
 
-def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int) -> dict[str, Any]:
-    """Means over the episodes, and their standard error, which is None for a single episode."""
-    n = len(returns)
+def _summary(
+    returns: NDArray[np.float64], lengths: NDArray[np.intp], success: NDArray[np.float64], limit: int
+) -> dict[str, Any]:
+    """Means over the episodes, and their standard error, which is None for a single episode.
+
+    The fraction of solved episodes is there if the environment tells it.
+    """
+    n, told = len(returns), success[~np.isnan(success)]
     error = float(returns.std(ddof=1) / sqrt(n)) if n > 1 else None
     return {
         "return_mean": float(returns.mean()),
@@ -206,6 +229,7 @@ def _summary(returns: NDArray[np.float64], lengths: NDArray[np.intp], limit: int
         "score": float(returns.mean()) / limit,
         "score_standard_error": None if error is None else error / limit,
         "length_mean": float(lengths.mean()),
+        **({"success_fraction": float(told.mean())} if told.size else {}),
         "returns": returns.tolist(),
     }
 
@@ -218,6 +242,7 @@ def main(words: list[str]) -> None:
         os.environ.setdefault("MUJOCO_GL", "egl" if find_library("EGL") else "disabled")
     torch.set_num_threads(1)
     _require_run(Path(request.run))
+    request.require_own_file()
     for path in (request.json, Path(request.video or request.json)):
         _require_writable(path)
     if status := run(1, lambda group: _report(request)):

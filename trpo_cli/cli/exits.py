@@ -21,7 +21,7 @@ from trpo_cli.parallel.children import end_all, for_command
 
 
 class JobError(RuntimeError):
-    """A job of a sweep failed and has already said why; the argument is the exit status."""
+    """A job of a sweep failed and has already said why; the arguments: exit status, and what is said at the end."""
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, RunError):
         return 1, _with_notes(str(error), error)
     if isinstance(error, JobError):
-        return error.args[0], "not every job of the sweep has finished; the same command runs the missing jobs"
+        return error.args[0], error.args[1]
     if isinstance(error, BrokenPipeError):
         return 128 + signal.SIGPIPE, _with_notes("standard output was closed", error)
     if isinstance(error, OSError):

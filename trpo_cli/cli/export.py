@@ -6,7 +6,7 @@ from trpo_cli.config.messages import unknown_key
 from trpo_cli.errors import ConfigError, RunError
 
 EXAMPLE = "trpo-export run=outputs/train/hopper_v5/trpo-single-mlp/seed0 out=hopper.onnx"
-SCORES = {"score in training": "score", "greedy score": "eval_score"}
+SCORES = {"score of the last batch": "score", "greedy score": "eval_score"}
 KEYS = ["run", "out", "checkpoint"]
 HELP = f"""\
 Writes the policy of a run to a file that needs neither this program nor a simulator: observations in, actions out, in

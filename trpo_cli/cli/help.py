@@ -1,6 +1,7 @@
 """The page that ``trpo-train --help`` prints, made from the values and comments in ``conf/``, so that it stays true."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -32,7 +33,7 @@ EXAMPLES = {
     "trpo-train env=hopper sampler.n_paths=64 iterations=60": "a batch for a small machine",
     "trpo-train env=walker scale=laptop name=small": "an eighth of every batch, in a run directory of its own",
     "trpo-train env=swimmer optimizer=natural_gradient optimizer.penalty=0.1": "another method",
-    "trpo-train env=hopper_v5 policy.hidden_sizes=[32,32] seed=3": "Gymnasium's task, a smaller network",
+    "trpo-train env=hopper_v5 'policy.hidden_sizes=[32,32]' seed=3": "Gymnasium's task, a smaller network",
     "trpo-train experiment=fig4/hopper sampler=vine scale=laptop": "a curve of Figure 4",
     "trpo-train -m env=cartpole,swimmer sampler=single,vine 'seed=range(5)'": "twenty runs, and a table of them",
     "trpo-train -m seed=0,1,2,3 hydra/launcher=joblib_local": "several runs at a time",
@@ -44,7 +45,8 @@ Trust Region Policy Optimization (arXiv 1502.05477v5) as a command: trains a pol
   trpo-train [flags] [group=option …] [key=value …]
 
 The run is in outputs/<name>/<env>/<optimizer>-<sampler>/seed<seed>/. The same command again continues it where it
-stopped, and leaves a finished run alone. trpo-eval scores and films what was learnt, trpo-report draws figures.
+stopped, and leaves a finished run alone; trpo-train continue=DIRECTORY iterations=… does so wherever it lies, with the
+run's own configuration. trpo-eval scores and films what was learnt, trpo-report draws figures.
 
 {groups}
 
@@ -62,18 +64,22 @@ examples
 {examples}"""
 
 
-def page(conf: Path) -> str:
-    """The page; ``conf`` is the folder of YAML files."""
-    groups = [f"{group}=…  {meaning}\n{_columns(options(conf, group))}" for group, meaning in GROUPS.items()]
+def page(conf: Path, own: Sequence[Path] = ()) -> str:
+    """The page; ``conf`` is the folder of YAML files, ``own`` those of ``--config-dir``."""
+    groups = [f"{group}=…  {meaning}\n{_columns(options(conf, group, own))}" for group, meaning in GROUPS.items()]
     return PAGE.format(
         groups="\n\n".join(groups), keys=_columns(_keys(conf)), examples=_columns(EXAMPLES, after="# ", widest=60)
     )
 
 
-def options(conf: Path, group: str) -> dict[str, str]:
+def options(conf: Path, group: str, own: Sequence[Path] = ()) -> dict[str, str]:
     """Each option of a group, and the first sentence of the comment that its file begins with."""
-    folder = conf / group
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    folders = [root / group for root in (*own, conf)]  # of two files with one name the shipped one counts
+    files = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in folders
+        for path in folder.rglob("*.yaml")
+    }
     return {option: _purpose(files[option]) for option in sorted(files)}
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from yaml import MarkedYAMLError
 
 from trpo_cli.cli.help import GROUPS, options
-from trpo_cli.cli.words import quote
+from trpo_cli.cli.words import own_folders, quote
 from trpo_cli.config.messages import explain_value, nearest_keys, unknown_key
 from trpo_cli.config.other_words import names_here
 from trpo_cli.config.schema import GROUPS as COMPONENTS
@@ -27,7 +27,13 @@ RATE = "no method here has a learning rate: optimizer.kl_limit, optimizer.penalt
 # What no key does.
 NO_KEY = {
     **dict.fromkeys(("learning_rate", "lr", "step_size"), RATE),
-    "resume": "the same command resumes a run",
+    "resume": "the same command resumes a run, and trpo-train continue=DIRECTORY one in any directory",
+    **dict.fromkeys(("ent_coef", "entropy_coef", "entropy_coeff"), "there is no bonus for entropy"),
+    **dict.fromkeys(("clip_range", "clip_coef", "clip_eps", "max_grad_norm"), RATE),
+    **dict.fromkeys(("vf_coef", "value_coef"), "the value function is fitted by itself: critic=mlp"),
+    **dict.fromkeys(("algo", "algorithm", "method"), "the method is optimizer=…"),
+    **dict.fromkeys(("verbose", "log_interval"), "every iteration is a row of progress.jsonl"),
+    "policy_kwargs": "every key of the network is set by its name: 'policy.hidden_sizes=[64,64]'",
     "render": "films are made by trpo-eval run=… video=film.mp4",
     "video": "films are made by trpo-eval run=… video=film.mp4",
     "record": "films are made by trpo-eval run=… video=film.mp4",
@@ -45,7 +51,7 @@ def explain(error: Exception, conf: Path, words: Sequence[str]) -> str:
     cause = error.__cause__ or error.__context__
     text = str(error)
     if isinstance(error, MissingConfigException):
-        return _missing_option(error, conf)
+        return _missing_option(error, conf, own_folders(words))
     if isinstance(error, OverrideParseException):
         return _no_override(str(error.override))
     if isinstance(error, OmegaConfBaseException):
@@ -86,13 +92,14 @@ def _refused_key(text: str, cause: OmegaConfBaseException) -> str | None:
 
 def _no_override(word: str) -> str:
     """For a word that Hydra cannot read."""
+    word = word.removeprefix("++")  # which `as_typed` adds
     key, equals, value = word.partition("=")
     if not equals or not re.fullmatch(r"\+{0,2}\w[\w./@]*", key):
         return f"{word} is not an override; write key=value, for example env=hopper or seed=1"
     if value.startswith("~"):
         return f"{word}: your shell did not replace ~ by your home directory; write {key}=$HOME{value[1:]}"
     if re.fullmatch(r"\([^()]*\)", value):
-        return f"{word} is not a list; write {key}=[{value[1:-1]}]"
+        return f"{word} is not a list; write '{key}=[{value[1:-1]}]'"
     if value.startswith(("[", "{", "'", '"')):
         return f"{word} cannot be read; close its brackets and quotes, and put quotes around special characters in it"
     return f"{word} has characters that need quotes; write {shlex.quote(f'{key}={quote(value)}')}"
@@ -102,7 +109,7 @@ def _no_option(words: Sequence[str], conf: Path) -> str:
     """For a group that was given a number, or nothing, instead of the name of an option."""
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
-        names = options(conf, group.partition("@")[0])
+        names = options(conf, group.partition("@")[0], own_folders(words))
         if not group:
             return _no_override(word)
         if names and option not in names:
@@ -118,13 +125,13 @@ def _no_single_option(pair: str, known: Sequence[str], words: Sequence[str]) -> 
     return f"{group} has no value; set {group}=…"
 
 
-def _missing_option(error: MissingConfigException, conf: Path) -> str:
+def _missing_option(error: MissingConfigException, conf: Path, own: Sequence[Path]) -> str:
     """``env=hoper does not exist``: the group is the first folder, the option the rest."""
     missing = error.missing_cfg_file or ""
     group, _, option = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
     if "/" not in missing:
         return str(error).splitlines()[0]
-    if not (names := options(conf, group)):
+    if not (names := options(conf, group, own)):
         return f"{group}={option} does not exist; {HELP}"
     near = get_close_matches(option.lower().replace("-", "_"), names, 1, 0.6)
     version = re.search(r"-v\d+$", option)
@@ -133,7 +140,8 @@ def _missing_option(error: MissingConfigException, conf: Path) -> str:
 
         near = [f"gymnasium env.id={with_package(option) or option}"]
     hint = f"did you mean {group}={near[0]}? " if near else ""
-    return f"{group}={option} does not exist; {hint}choices: {', '.join(names)}"
+    more = "; any other of Gymnasium: env=gymnasium env.id=…" if group == "env" and option and not near else ""
+    return f"{group}={option} does not exist; {hint}choices: {', '.join(names)}{more}"
 
 
 def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
@@ -146,9 +154,6 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
         return f"{key} does not exist with the chosen options; it belongs to {owners}"
     root, of_components = _can_be_set(conf, words)
     section = key.rpartition(".")[0]
-    if section.endswith(".kwargs") and section in of_components:
-        word = next((word for word in words if word.startswith(f"{key}=")), f"{key}=…")
-        return f"{key} is not among the arguments yet; write +{word}"
     if siblings := [name for name in of_components if section and name.rpartition(".")[0] == section]:
         return unknown_key(key, siblings, root)
     if near := get_close_matches(key, GROUPS, 1, 0.7) or nearest_keys(key, [*root, *of_components]):
@@ -192,17 +197,19 @@ def _can_be_set(conf: Path, words: Sequence[str]) -> tuple[list[str], list[str]]
     ]
     register_schema()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+        own = [f"hydra.searchpath=[{','.join(f'file://{folder.absolute()}' for folder in own_folders(words))}]"]
         try:
-            return _names(compose("train", chosen))
-        except Exception:  # an option of --config-dir, or a fault in a file that another sentence is about
+            return _names(compose("train", [*own, *chosen]))
+        except Exception:  # a fault in a file, that another sentence is about
             return _names(compose("train"))
 
 
 def _names(cfg: DictConfig) -> tuple[list[str], list[str]]:
-    """The keys of the root, and those of the components and of the loggers."""
+    """The keys of the root, with those of its sections, and those of the components and of the loggers."""
+    root = list(flat({str(name): cfg[name] for name in cfg if name not in (*COMPONENTS, "logger")}))
     leaves = [f"{group}.{name}" for group in COMPONENTS for name in cfg[group] or {}]
     leaves += flat({"logger": OmegaConf.to_container(cfg.logger)})
-    return [str(name) for name in cfg if name not in COMPONENTS], [x for x in leaves if not x.endswith("._target_")]
+    return [*root, "logger"], [x for x in leaves if not x.endswith("._target_")]
 
 
 @cache

@@ -9,16 +9,18 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
+from trpo_cli.cli.continuing import plan_to_continue
 from trpo_cli.cli.evaluate import Request
 from trpo_cli.cli.evaluate import evaluate as evaluate_request
 from trpo_cli.cli.exits import noting_what_is_saved
 from trpo_cli.cli.messages import explain
 from trpo_cli.cli.whole_numbers import with_whole_numbers
-from trpo_cli.cli.words import as_typed, swept_keys
+from trpo_cli.cli.words import as_typed, run_to_continue, swept_keys
 from trpo_cli.config.plan import plan_with_workers
 from trpo_cli.config.schema import conf_dir, register_schema
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.parallel import processes
+from trpo_cli.parallel.cores import available_cores
 from trpo_cli.parallel.stopping import SIGNALS, StopRequest
 from trpo_cli.training.run import execute
 
@@ -30,8 +32,11 @@ def train(overrides: Sequence[str]) -> Path:
     Raises ConfigError, which is a ValueError, before anything starts; RunError if the run cannot go on or was stopped.
     """
     words = with_whole_numbers([as_typed(word) for word in overrides])
-    cfg, choices = _composed(words)
-    n, plan = plan_with_workers(cfg, choices, processes.available_cores(), words)
+    cores = available_cores()
+    if (run := run_to_continue(words)) is not None:
+        n, plan = plan_to_continue(run, words, cores)
+    else:
+        n, plan = plan_with_workers(*_composed(words), cores, words)
     with _same_handlers_after(), noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: execute(plan, group, stop))
     if status:

@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_anything()
     chosen = _parser().parse_args(arguments)
     try:
+        before = _times(chosen.out)
         print(_report(chosen))
+        written = [str(path) for path, time in sorted(_times(chosen.out).items()) if before.get(path) != time]
+        print(f"\nWritten: {', '.join(written)}")
     except ConfigError as error:
         print(f"trpo-report: {error}", file=sys.stderr)
         return 2
@@ -40,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"trpo-report: {error.filename or chosen.out}: {error.strerror or error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    """When each file of a folder was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.iterdir()} if folder.is_dir() else {}
 
 
 def _report(chosen: argparse.Namespace) -> str:
@@ -111,7 +119,10 @@ def _parser() -> argparse.ArgumentParser:
         "Any runs side by side, grouped by the settings that differ, with 95% intervals over seeds.",
         "compare.png, profile.png and compare.csv",
     )
-    report.add_argument("--key", default="collect/score", help="column of progress.jsonl (default: %(default)s)")
+    help = (
+        "column of progress.jsonl (default: collect/score, or collect/episode_return for Gymnasium's tasks and Atari)"
+    )
+    report.add_argument("--key", help=help)
     report.add_argument(
         "--against", default="iterations", choices=X_AXES, help="horizontal axis (default: %(default)s)"
     )

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import sqrt
@@ -13,11 +13,11 @@ from statistics import mean, stdev
 from types import TracebackType
 from typing import Any, Self
 
-from trpo_cli.reports.curves import LAST
-from trpo_cli.runs.files import last_rows
+from trpo_cli.runs.directory import read_json
+from trpo_cli.runs.files import DESCRIPTION, LAST, RETURN, SCORE, final, last_rows, score_is_shown
 
 _LEDGER = "TRPO_SWEEP"  # environment variable: the file that every job of a sweep adds its line to
-SCORE = f"score (last {LAST})"  # the mean over so many iterations
+SHOWN = {RETURN: f"return (last {LAST})", SCORE: f"score (last {LAST})"}  # means over so many iterations
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,7 @@ class Ledger:
 
 def final_score(directory: Path) -> float | None:
     """The mean score of the last iterations that have one, as in ``trpo-report compare``; None if none has."""
-    return _mean_score(last_rows(directory, LAST))
-
-
-def _mean_score(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    scores = [row["collect/score"] for row in rows if row.get("collect/score") is not None]
-    return mean(scores) if scores else None
+    return final(last_rows(directory, LAST), SCORE)
 
 
 def table(jobs: Sequence[Job]) -> str:
@@ -72,24 +67,55 @@ def table(jobs: Sequence[Job]) -> str:
 
     Two jobs with one run directory, as those of ``policy.initial_std=0.5,0.50``, are one run.
     """
-    lines = [("job", "state", SCORE, "iterations", "directory")]
-    scores: dict[str, dict[str | None, float]] = defaultdict(dict)  # of each setting, by directory
-    for job in jobs:
-        rows = _last_rows(job)
-        score = _mean_score(rows)
-        shown = "-" if score is None else f"{score:.4g}"
-        done, directory = (str(rows[-1]["iteration"] + 1), str(job.directory)) if rows else ("-", "-")
-        lines.append((" ".join(job.overrides) or "-", _state(job), shown, done, directory))
-        if score is not None and job.status == 0:
-            setting = " ".join(word for word in job.overrides if not word.startswith("seed="))
-            scores[setting][job.directory] = score
-    if all(len(several) == 1 for several in scores.values()):
+    rows = [_last_rows(job) for job in jobs]
+    finals = [_finals(job, its) for job, its in zip(jobs, rows, strict=True)]
+    shown = [key for key in SHOWN if key == RETURN or any(key in its for its in finals)]
+    lines = [("job", "state", *(SHOWN[key] for key in shown), "iterations", "directory")]
+    settings: dict[str, dict[str | None, dict[str, float]]] = defaultdict(dict)  # finals of each, by directory
+    for job, last, its in zip(jobs, rows, finals, strict=True):
+        done, directory = (str(last[-1]["iteration"] + 1), str(job.directory)) if last else ("-", "-")
+        values = (f"{its[key]:.4g}" if key in its else "-" for key in shown)
+        lines.append((" ".join(job.overrides) or "-", _state(job), *values, done, directory))
+        if its and job.status == 0:
+            settings[" ".join(word for word in job.overrides if not word.startswith("seed="))][job.directory] = its
+    if all(len(several) == 1 for several in settings.values()):
         return _align(lines)
-    means = [("setting", "seeds", f"mean {SCORE}")]
-    for setting, several in sorted(scores.items(), key=lambda item: -mean(item[1].values())):
-        error = f" ± {stdev(several.values()) / sqrt(len(several)):.2g}" if len(several) > 1 else ""
-        means.append((setting or "all", str(len(several)), f"{mean(several.values()):.4g}{error}"))
+    means = [("setting", "seeds", *(f"mean {SHOWN[key]} ± standard error" for key in shown))]
+    columns = {name: {key: _values(runs.values(), key) for key in shown} for name, runs in settings.items()}
+    best_first = sorted(columns, key=lambda name: [-mean(x or [0.0]) for x in columns[name].values()][::-1])
+    for name in best_first:
+        cells = (_mean_and_error(columns[name][key]) for key in shown)
+        means.append((name or "all", str(len(settings[name])), *cells))
     return f"{_align(lines)}\n\n{_align(means)}"
+
+
+def _values(finals: Iterable[Mapping[str, float]], key: str) -> list[float]:
+    return [its[key] for its in finals if key in its]
+
+
+def _mean_and_error(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{mean(values):.4g}" + (f" ± {stdev(values) / sqrt(len(values)):.2g}" if len(values) > 1 else "")
+
+
+def _finals(job: Job, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The job's final return and, if it tells anything, its final score."""
+    env = ""
+    with suppress(OSError, ValueError):
+        env = ((read_json(Path(str(job.directory)) / DESCRIPTION) or {}).get("options") or {}).get("env", "")
+    found = {RETURN: final(rows, RETURN), **({SCORE: final(rows, SCORE)} if score_is_shown(env) else {})}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def what_is_missing(jobs: Sequence[Job]) -> str:
+    """What the command says at the end of a sweep of which not every job has finished."""
+    refused, failed = (sum(_state(job) == state for job in jobs) for state in ("refused", "failed"))
+    again = "not every job of the sweep has finished; the same command runs the missing jobs"
+    if not refused:
+        return again
+    told = f"{refused} of {len(jobs)} jobs of the sweep are refused, for the reasons above; they need other words"
+    return f"{told}. The same command runs the missing jobs" if failed else told
 
 
 def _last_rows(job: Job) -> list[dict[str, Any]]:

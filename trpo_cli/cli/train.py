@@ -4,9 +4,10 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # one worker per core: more threads would only wait for one another
@@ -25,7 +26,7 @@ from trpo_cli.cli.encoding import print_anything  # noqa: E402
 from trpo_cli.cli.exits import JobError, noting_what_is_saved, say, sentences, verdict  # noqa: E402
 from trpo_cli.cli.help import page  # noqa: E402
 from trpo_cli.cli.messages import explain, explain_flags  # noqa: E402
-from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table  # noqa: E402
+from trpo_cli.cli.sweep_table import Job, Ledger, final_score, table, what_is_missing  # noqa: E402
 from trpo_cli.cli.sweeps import (  # noqa: E402
     SweepFolder,
     end_with,
@@ -34,30 +35,53 @@ from trpo_cli.cli.sweeps import (  # noqa: E402
     job_name,
 )
 from trpo_cli.cli.whole_numbers import with_whole_numbers  # noqa: E402
-from trpo_cli.cli.words import as_typed, key_of, quote, swept_keys  # noqa: E402
+from trpo_cli.cli.words import as_typed, key_of, own_folders, quote, run_to_continue, swept_keys  # noqa: E402
 from trpo_cli.config.schema import conf_dir, register_schema  # noqa: E402
 from trpo_cli.errors import ConfigError, RunError  # noqa: E402
 
+if TYPE_CHECKING:
+    from trpo_cli.training.run import Plan
 
-def _run_job(cfg: DictConfig) -> None:
-    """One run; raises what `exits.verdict` turns into an exit status and a sentence."""
+
+def _run_job(cfg: DictConfig, label: str = "") -> Path:
+    """One run; its directory. Raises what `exits.verdict` turns into an exit status and a sentence.
+
+    label: of its lines, if other jobs print at the same time
+    """
     from trpo_cli.config.plan import plan_with_workers
-    from trpo_cli.parallel import processes
-    from trpo_cli.parallel.stopping import StopRequest
-    from trpo_cli.training import run
+    from trpo_cli.parallel.cores import available_cores
 
-    context, cores = HydraConfig.get(), processes.available_cores()
+    context, cores = HydraConfig.get(), available_cores()
     words = _words(context)
     if context.mode == RunMode.MULTIRUN:
         cores = granted_cores(context.launcher, cores)
         if "=" in cfg.name:  # the name that `job_name` made
             words = [word for word in words if key_of(word) != "name"] + [f"name={quote(cfg.name)}"]
 
-    n, plan = processes.agree_on(lambda: plan_with_workers(cfg, context.runtime.choices, cores, words, _flags(context)))
+    return _run(lambda: plan_with_workers(cfg, context.runtime.choices, cores, words, _flags(context)), label)
+
+
+def _run(make_plan: "Callable[[], tuple[int, Plan]]", label: str = "") -> Path:
+    """Carry out a plan with so many workers; its directory."""
+    from trpo_cli.parallel import processes
+    from trpo_cli.parallel.stopping import StopRequest
+    from trpo_cli.training import run
+
+    n, plan = processes.agree_on(make_plan)
+    plan = replace(plan, label=label)
     with noting_what_is_saved(plan.directory), StopRequest() as stop:
         status = processes.run(n, lambda group: run.execute(plan, group, stop))
     if status:
         raise SystemExit(status)
+    return plan.directory
+
+
+def _continue(run: str, words: list[str]) -> None:
+    """``continue=DIRECTORY`` and what may stand beside it."""
+    from trpo_cli.cli.continuing import plan_to_continue
+    from trpo_cli.parallel.cores import available_cores
+
+    _run(lambda: plan_to_continue(run, words, available_cores()))
 
 
 def _words(context: HydraConf) -> list[str]:
@@ -71,7 +95,7 @@ def _flags(context: HydraConf) -> list[str]:
     return [word for folder in folders for word in ("--config-dir", os.path.relpath(folder))]
 
 
-def _run_hydra(job: Callable[[DictConfig], None]) -> None:
+def _run_hydra(job: Callable[..., Path]) -> None:
     """Compose the command line's configuration and run ``job`` on it, or on each configuration of a sweep."""
     failures: list[Exception] = []
     composed = False
@@ -108,11 +132,15 @@ def _run_hydra(job: Callable[[DictConfig], None]) -> None:
             # If jobs have failed, the sweeper fails too, and the jobs have already said why.
             if not failures:
                 failures.append(_explained(error, composed, sweeps))
-        if ledger is not None and (jobs := ledger.jobs()):
-            print(f"\n{table(jobs)}", flush=True)
+        jobs = [] if ledger is None else ledger.jobs()
+        if jobs:
+            longer = "\n\nMake a job longer: trpo-train continue=DIRECTORY iterations=…"
+            print(f"\n{table(jobs)}{longer if any(job.status == 0 for job in jobs) else ''}", flush=True)
     if failures:
         if sweeps:
             SweepFolder.remove_if_unused()
+        if isinstance(failures[0], JobError):
+            raise JobError(failures[0].args[0], what_is_missing(jobs))
         raise failures[0]
 
 
@@ -142,15 +170,16 @@ def _refuse_in_group(sentence: str) -> None:
         share_refusal(ConfigError(sentence))
 
 
-def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: set[str]) -> float | None:
+def _run_sweep_job(cfg: DictConfig, job: Callable[..., Path], swept: set[str]) -> float | None:
     """Run one job of a sweep in its own directory. If it fails, say why at once; the other jobs go on."""
     context = HydraConfig.get()
     swept = swept | set(context.sweeper.get("params") or ())
-    overrides = [word for word in _words(context) if key_of(word) in swept]
+    overrides = [word.lstrip("+") for word in _words(context) if key_of(word) in swept]
     cfg.name = job_name(cfg.name, overrides)
     directory = _run_directory(cfg, context)
+    label = " ".join(overrides) if context.launcher.get("n_jobs", 1) != 1 else ""  # joblib's jobs share the terminal
     try:
-        job(cfg)
+        directory = job(cfg, label)
     except Exception as error:
         status, sentence = verdict(error) or (1, f"{type(error).__name__}: {error}")
         Job(overrides, str(directory) if directory else None, status).add()
@@ -158,8 +187,8 @@ def _run_sweep_job(cfg: DictConfig, job: Callable[[DictConfig], None], swept: se
         if isinstance(error, BrokenPipeError):
             raise SystemExit(status) from error  # the other jobs cannot print anything either
         raise JobError(status) from error
-    Job(overrides, str(directory) if directory else None, 0).add()
-    return final_score(directory) if directory else None
+    Job(overrides, str(directory), 0).add()
+    return final_score(directory)
 
 
 def _run_directory(cfg: DictConfig, context: HydraConf) -> Path | None:
@@ -188,14 +217,19 @@ def train() -> None:
     print_anything()
     with sentences("trpo-train"):
         if {"-h", "--help"} & set(sys.argv[1:]):
-            print(page(conf_dir()))
+            print(page(conf_dir(), own_folders(sys.argv[1:])))
             return
         if "--version" in sys.argv[1:]:
             print(f"trpo_cli {_version()}")
             return
-        _require_known_flags()
+        run = run_to_continue(sys.argv[1:])
+        if run is None:
+            _require_known_flags()
         sys.argv[1:] = with_whole_numbers([as_typed(word) for word in sys.argv[1:]])
-        _run_hydra(_run_job)
+        if run is None:
+            _run_hydra(_run_job)
+        else:
+            _continue(run, sys.argv[1:])
 
 
 def _version() -> str:

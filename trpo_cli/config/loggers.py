@@ -9,12 +9,11 @@ from trpo_cli.config.members import require_members
 from trpo_cli.config.messages import to_word
 from trpo_cli.errors import ConfigError
 from trpo_cli.loggers.background import Background
-from trpo_cli.loggers.tensorboard import TensorBoard
-from trpo_cli.runs.logger import Logger
+from trpo_cli.runs.logger import InProcess, Logger
 
 
 def build_loggers(node: Any) -> list[Logger]:
-    """A logger for each key of ``node``, the section ``logger``: all but TensorBoard's in a process of its own."""
+    """A logger for each key of ``node``, the section ``logger``: in a process of its own unless it is `InProcess`."""
     if not isinstance(node, DictConfig):
         raise ConfigError(f"logger={to_word(node)} is no option; several are 'logger=[tensorboard,wandb]'")
     loggers: list[Logger] = []
@@ -27,5 +26,5 @@ def build_loggers(node: Any) -> list[Logger]:
             )
         logger = build(node[name], key)
         require_members(logger, Logger, f"{key}: it")
-        loggers.append(logger if isinstance(logger, TensorBoard) else Background(key, logger))
+        loggers.append(logger if isinstance(logger, InProcess) else Background(key, logger))
     return loggers

@@ -36,9 +36,9 @@ _COMPLAINTS = {
     "could not be converted to Float": "is not a number",
     "is not a valid bool": "must be true or false",
     "is not Optional|Incompatible value 'None'|NoneType is not a subclass": "is not possible: a value is needed",
-    "is not a ListConfig": "is not a list; write {key}=[{value}]",
+    "is not a ListConfig": "is not a list; write '{key}=[{value}]'",
     "Cannot convert '.*' to string": "is not a word",
-    "Cannot assign .* to Dict": "is not a section of keys; write {key}={{name: value}}",
+    "Cannot assign .* to Dict": "is not a section of keys; write '{key}={{name: value}}'",
     "is not a subclass of": "is not a section of keys; set {key}.…=… for each key",
 }
 

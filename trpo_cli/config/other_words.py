@@ -23,13 +23,19 @@ SAME = {
     "name": "exp_name run_name experiment_name",
     "outputs": "log_dir logdir save_dir output_dir out_dir",
     "checkpoint_every": "save_freq save_every checkpoint_freq",
+    "stop_at": "target_score target_return reward_threshold score_threshold early_stop early_stopping stop_at_score",
+    "init_from": "checkpoint load load_from load_model warm_start pretrained start_from restore",
+    "eval.every": "eval_freq eval_every eval_interval evaluate_every save_best keep_best best_model_save_path",
+    "eval.episodes": "eval_episodes n_eval_episodes num_eval_episodes eval_n_episodes",
     "device": "cuda use_cuda gpu",
-    "env.id": "env_id env_name",
+    "env.id": "env_id env_name gym_id",
+    "env.kwargs": "env_kwargs",
+    "optimizer.fisher_fraction": "sub_sampling_factor subsampling_factor",
     # trpo-eval
     "episodes": "n_episodes num_episodes n_eval_episodes",
     "greedy": "deterministic",
     "video": "render record record_video film",
-    "run": "checkpoint load path",
+    "run": "load path",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from trpo_cli.config.build import build
 from trpo_cli.config.loggers import build_loggers
@@ -20,7 +20,9 @@ from trpo_cli.parallel.devices import require_usable
 from trpo_cli.parallel.processes import n_workers
 from trpo_cli.policies.base import Policy, PolicyConfig
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS
+from trpo_cli.runs.directory import folder_of_a_sweep
 from trpo_cli.runs.files import finite
+from trpo_cli.runs.load import CHECKPOINTS
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Limited, Simulator, Task
 from trpo_cli.training.evaluation import GreedyEvaluation
@@ -32,10 +34,17 @@ RESOURCES = ("env.max_lanes",)  # decide what a run takes of the machine, and no
 Choices = Mapping[str, str]  # group: the option chosen for it
 
 
-def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags: Sequence[str] = ()) -> Plan:
+def plan(
+    cfg: DictConfig,
+    choices: Choices,
+    overrides: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    directory: Path | None = None,
+) -> Plan:
     """Build and check every component of a composed configuration; ConfigError if one cannot work.
 
     overrides: the command line's; one without effect is refused. flags: what stands before them in the command.
+    directory: of the run that is continued; None: the one that the configuration names, see `run_directory`
     """
     require_known_root(cfg)
     loggers = build_loggers(cfg.logger)
@@ -70,22 +79,29 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         reasons |= _unused_by_a_search(config, choices)
     if not {**numbers, **more_numbers} or (searches and not more_numbers):
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
-    directory = run_directory(cfg, choices)
-    begins = (
-        config["init_from"] and not searches and not any((directory / name).exists() for name in (CHECKPOINT, PREVIOUS))
-    )
     if config["init_from"] and not searches:
         reasons |= {f"policy.{key}": f"init_from={config['init_from']} decides it" for key in DECIDED}
+    if config["init_from"] is None:
+        reasons["init_checkpoint"] = "init_from is not set"
     every, episodes = config["eval"]["every"], config["eval"]["episodes"]
     if every is None:
         reasons["eval.episodes"] = "eval.every is not set"
     require_used(overrides, reasons)
+    identity = _identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons)
+    if directory is None:
+        directory = run_directory(cfg, choices)
+        if (folder := folder_of_a_sweep(directory, Path(cfg.outputs) / cfg.name, identity)) is not None:
+            config["name"] = f"{cfg.name}/{folder}"
+            directory = run_directory(OmegaConf.merge(cfg, {"name": config["name"]}), choices)
+    begins = (
+        config["init_from"] and not searches and not any((directory / name).exists() for name in (CHECKPOINT, PREVIOUS))
+    )
     task, value = Task(sim, step_limit), None if critic is None else critic.build(sim.obs_shape)
     return Plan(
         directory=directory,
         command=shlex.join(["trpo-train", *flags, *overrides]),
         config=config,
-        identity=_identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons),
+        identity=identity,
         options={group: choices[group] for group in GROUPS} | ({} if critic is not None else {"critic": "none"}),
         task=task,
         policy=policy,
@@ -94,7 +110,7 @@ def plan(cfg: DictConfig, choices: Choices, overrides: Sequence[str] = (), flags
         critic=value,
         evaluate=None if every is None else GreedyEvaluation(task, policy, config["seed"], every, episodes),
         average_over=config["average_over"],
-        start=start_from(Path(config["init_from"]), config, sim) if begins else None,
+        start=start_from(Path(config["init_from"]), config["init_checkpoint"], config, sim) if begins else None,
         loggers=loggers,
         device=require_usable(config["device"]),
         seed=config["seed"],
@@ -127,10 +143,15 @@ def _require_steps_of_streams(sampler: Mapping[str, Any]) -> None:
 
 
 def plan_with_workers(
-    cfg: DictConfig, choices: Choices, cores: int, overrides: Sequence[str] = (), flags: Sequence[str] = ()
+    cfg: DictConfig,
+    choices: Choices,
+    cores: int,
+    overrides: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    directory: Path | None = None,
 ) -> tuple[int, Plan]:
     """The number of workers on so many cores, and the plan; ConfigError if one cannot work. See `plan`."""
-    made = plan(cfg, choices, overrides, flags)
+    made = plan(cfg, choices, overrides, flags, directory)
     n = n_workers(cfg.workers, min(cores, made.max_workers or cores))
     require_lanes(made, n)
     return n, made
@@ -154,13 +175,13 @@ def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str
     reasons["critic."] = f"{search} needs no value function"
     reasons["max_refused"] = f"{search} refuses no step"
     reasons["average_over"] = f"{search} has a mean of its own"
-    reasons["init_from"] = f"{search} begins with a population of its own"
+    reasons["init_from"] = reasons["init_checkpoint"] = f"{search} begins with a population of its own"
     if config["critic"]:  # critic=none may be said
         reasons["critic"] = reasons["critic."]
     return reasons
 
 
-def run_directory(cfg: DictConfig, choices: Choices) -> Path:
+def run_directory(cfg: Any, choices: Choices) -> Path:
     """The run directory of a configuration."""
     with_critic = cfg.critic and not isinstance(build(cfg.optimizer, "optimizer"), Search)
     words = [choices["optimizer"], choices["sampler"], *([choices["critic"]] if with_critic else [])]
@@ -189,6 +210,8 @@ def _require_root_values(config: Mapping[str, Any]) -> None:
         require(value is None or value >= 1, f"eval.{key}", value, "at least 1")
     average = config["average_over"]
     require(average is None or 0 < average <= 1, "average_over", average, "in (0, 1], or null for the last policy")
+    source = config["init_checkpoint"]
+    require(source in CHECKPOINTS, "init_checkpoint", source, f"one of {', '.join(CHECKPOINTS)}")
     stop_at = config["stop_at"]
     require(stop_at is None or abs(stop_at) < float("inf"), "stop_at", stop_at, "a finite number, or null")
     iterations, total = config["iterations"], config["total_steps"]
@@ -215,6 +238,8 @@ def _identity(
     identity: dict[str, Any] = {key: config[key] for key in ("seed", "step_limit")}
     if config["init_from"] and "init_from" not in reasons:
         identity["init_from"] = config["init_from"]
+        if config["init_checkpoint"] != "last":  # which a run of a version without the setting began with
+            identity["init_checkpoint"] = config["init_checkpoint"]
     if config["average_over"] is not None and "average_over" not in reasons:
         identity["average_over"] = config["average_over"]
     for group in GROUPS:

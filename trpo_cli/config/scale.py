@@ -3,6 +3,8 @@
 from dataclasses import fields, replace
 from typing import Any
 
+from trpo_cli.errors import ConfigError
+
 # Numbers of an iteration that are multiplied, and what multiplying leaves at least.
 LEAST = {
     "n_paths": 2,  # one path alone would be its own baseline
@@ -21,5 +23,9 @@ def scale_numbers(component: Any, scale: float) -> tuple[Any, dict[str, int]]:
     if scale != 1:
         least = {name: min(value, LEAST[name]) for name, value in numbers.items()}  # never above what is configured
         numbers = {name: max(round(value * scale), least[name]) for name, value in numbers.items()}
-        component = replace(component, **numbers)
+        try:
+            component = replace(component, **numbers)
+        except ConfigError as error:
+            changed = (f"{name} from {getattr(component, name)} to {value}" for name, value in numbers.items())
+            raise ConfigError(f"{error}; path_scale={scale:g} has changed {', '.join(changed)}") from error
     return component, numbers

@@ -37,6 +37,7 @@ class Root:
     stop_at: float | None = MISSING
     eval: Eval = field(default_factory=Eval)
     init_from: str | None = MISSING
+    init_checkpoint: str = MISSING
     average_over: float | None = MISSING
     path_scale: float = MISSING
     env: Any = MISSING

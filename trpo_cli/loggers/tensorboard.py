@@ -1,5 +1,6 @@
 """``logger=tensorboard``: event files in the run directory."""
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 @dataclass
 class TensorBoard:
     """Event files. They are written in the run's own process: a row is on the disk before the run goes on."""
+
+    def look_at(self, directory: str) -> str:
+        """TensorBoard's own command."""
+        return f"tensorboard --logdir {shlex.quote(directory)}"
 
     def open(self, run: LoggedRun) -> int:
         """The event file is made with the first row."""

@@ -46,11 +46,6 @@ class LostWorkerError(RunError):
     """An exchange with another worker failed, usually because that worker died."""
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def n_workers(setting: object, useful: int) -> int:
     """The number of workers that ``workers=`` asks for; ``auto``: all useful ones, or as many as torchrun started."""
     if under_torchrun():

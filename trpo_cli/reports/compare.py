@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trpo_cli.errors import ConfigError
-from trpo_cli.reports.curves import LAST, Curve, describe, mean_and_error
+from trpo_cli.reports.curves import LAST, RETURN, SCORE, Curve, describe, mean_and_error
 from trpo_cli.reports.drawing import count_seeds, draw_band, label_panel, put_legend_beside
 from trpo_cli.reports.read_runs import Run
 from trpo_cli.reports.statistics import (
@@ -25,19 +25,21 @@ from trpo_cli.reports.tables import NONE, markdown, number, write_csv
 
 # Settings of the machine and of the bookkeeping, which do not make two runs different; the scale is in the numbers.
 IGNORED = {"seed", "workers", "device", "path_scale", "iterations", "total_steps"}
-IGNORED |= {"checkpoint_every", "max_refused", "stop_at", "outputs"}
+IGNORED |= {"checkpoint_every", "max_refused", "stop_at", "eval", "loggers", "outputs"}
 
 
-def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
+def report(runs: Sequence[Run], out: Path, key: str | None, against: str) -> str:
     """Draw ``compare.png`` and ``profile.png``, and write ``compare.csv`` into ``out``. Return the tables.
 
     The tables hold each group's mean over the last iterations, and how likely one group of a task beats another.
 
-    key: the column of ``progress.jsonl`` to compare
+    key: the column of ``progress.jsonl`` to compare; None: the score, or the return if a score tells nothing
     against: the horizontal axis, "iterations" or "sim_steps"
 
     Raises ConfigError if no run has numbers under ``key``.
     """
+    beside = RETURN if key is None and any(run.paid_per_step for run in runs) else None
+    key = key or (RETURN if beside is None else SCORE)
     with_key = [run for run in runs if any(isinstance(row.get(key), float | int) for row in run.rows)]
     if not with_key:
         known = sorted({name for run in runs for name, value in run.rows[-1].items() if isinstance(value, float | int)})
@@ -48,9 +50,9 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     headers = ["task", "group", "iteration", "n_seeds", "sim_steps", "mean", "low", "high"]
     write_csv(out / "compare.csv", headers, [line for group in groups for line in _points(group, key)])
     _draw_profiles(groups, key).savefig(out / "profile.png", dpi=120)
-    headers = ["task", "group", "seeds", "iterations", f"{key} (last {LAST})", "error", "interquartile mean"]
-    headers += ["95% interval"]
-    table = markdown(headers, [_final_line(group, key) for group in groups])
+    headers = ["task", "group", "seeds", "iterations", *([f"{beside} (last {LAST})"] if beside else [])]
+    headers += [f"{key} (last {LAST})", "± standard error", "interquartile mean", "95% interval"]
+    table = markdown(headers, [_final_line(group, key, beside) for group in groups])
     compared = [group for group in groups if len(_known_finals(group, key))]
     rivals = [_rival_line(*pair, key) for pair in combinations(compared, 2) if pair[0].task == pair[1].task]
     if not rivals:
@@ -58,16 +60,20 @@ def report(runs: Sequence[Run], out: Path, key: str, against: str) -> str:
     return f"{table}\n\n" + markdown(["task", "group", "beats", "probability", "95% interval"], rivals)
 
 
-def _final_line(group: Curve, key: str) -> list[str]:
+def _final_line(group: Curve, key: str, beside: str | None) -> list[str]:
+    """beside: a column whose final mean is told too; None: none."""
     final = _known_finals(group, key)
-    reached = group.progress or str(len(group.runs[0].rows))
+    reached = group.progress or str(max(len(run.rows) for run in group.runs))
+    others = [_known_finals(group, beside)] if beside else []
+    first = [group.task, group_name(group), str(len(group.runs)), reached]
+    first += [number(float(other.mean())) if len(other) else NONE for other in others]
     if not len(final):
-        return [group.task, group_name(group), str(len(group.runs)), reached, NONE, NONE, NONE, NONE]
+        return [*first, NONE, NONE, NONE, NONE]
     mean, error = mean_and_error(final[:, None])
     middle, low, high = interquartile_mean_with_interval([final])
     spread = [number(float(error[0])), number(middle), f"{number(low)} to {number(high)}"]
     several = spread if len(final) > 1 else [NONE, number(middle), "one seed"]
-    return [group.task, group_name(group), str(len(group.runs)), reached, number(float(mean[0])), *several]
+    return [*first, number(float(mean[0])), *several]
 
 
 def _known_finals(group: Curve, key: str) -> NDArray[np.float64]:
@@ -135,8 +141,6 @@ def _draw(groups: Sequence[Curve], key: str, against: str) -> Figure:
             draw_band(
                 axes, group.x(against), *mean_with_interval(group.table(key)), label="\n".join(filter(None, notes))
             )
-        if against == "sim_steps":
-            axes.set_xscale("log")
         put_legend_beside(axes)
     figure.suptitle("Mean over seeds with a 95% interval")
     return figure

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from trpo_cli.reports.read_runs import Run
 
-SCORE, STEPS = "collect/score", "sim_steps_total"  # columns of progress.jsonl
-LAST = 5  # a final score is the mean over this many iterations
+RETURN, SCORE, STEPS = "collect/episode_return", "collect/score", "sim_steps_total"  # columns of progress.jsonl
+LAST = 5  # a final value is the mean over this many iterations, here and in what trpo-train prints
 # The paper tries several values of these settings and shows the best.
 SWEPT = {"natural_gradient": ("optimizer.penalty",)}
 

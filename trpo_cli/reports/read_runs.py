@@ -61,6 +61,12 @@ class Run:
         return int(self.info["identity"]["seed"])
 
     @property
+    def paid_per_step(self) -> bool:
+        """True if the score, the return per step of the limit, tells something: not for Gymnasium's tasks and Atari."""
+        option = self.info.get("options", {}).get("env", self.task)
+        return not (option == "gymnasium" or option.endswith("_v5") or option.startswith("atari"))
+
+    @property
     def name(self) -> str:
         """The experiment that the run belongs to."""
         return str(self.config.get("name", ""))

@@ -24,6 +24,8 @@ class Display:
     start: the first iteration of this command; above 0 if the command continues a run
     title: the first line, which names the run
     total_steps: the budget of environment steps, if the run has one: progress is then counted in steps
+    with_score: False for a task whose score, the return per step of the limit, says nothing: see `score_is_shown`
+    label: begins every line, to tell the lines of several runs apart
     """
 
     def __init__(
@@ -33,9 +35,12 @@ class Display:
         title: str,
         console: Console | None = None,
         total_steps: int | None = None,
+        with_score: bool = True,
+        label: str = "",
     ) -> None:
         self._n_iterations, self._total_steps = n_iterations, total_steps
-        self._title = title
+        self._title, self._label = title, f"[{label}] " if label else ""
+        self._measures = ["return", "score"] if with_score else ["return"]
         self._console = console or Console(file=sys.stdout, highlight=False)
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
         # Time and share of the run that was done, after each of the last iterations.
@@ -48,7 +53,7 @@ class Display:
         self._progress = Progress(
             TextColumn("{task.fields[place]}"),
             BarColumn(bar_width=None),
-            TextColumn("[bold]score {task.fields[score]}"),
+            TextColumn(f"[bold]{self._measures[-1]} {{task.fields[measure]}}"),  # two would leave no place for a bar
             TextColumn("KL {task.fields[kl]}"),
             TextColumn("{task.fields[speed]} steps/s"),
             _TimeLeft(),
@@ -58,7 +63,8 @@ class Display:
             refresh_per_second=2,
         )
         place = "" if total_steps else f"{start}/{n_iterations}"
-        self._task = self._progress.add_task("", total=1.0, place=place, score="-", kl="-", speed="-", ends_at=None)
+        cells: dict[str, Any] = {"place": place, "measure": "-", "kl": "-", "speed": "-", "ends_at": None}
+        self._task = self._progress.add_task("", total=1.0, **cells)
         self._progress.update(self._task, completed=start / n_iterations if n_iterations else 0.0)
 
     def update(self, row: Mapping[str, Any]) -> None:
@@ -73,11 +79,11 @@ class Display:
             self._every = _round_up((self._total_steps or 0) / row["collect/sim_steps"] / N_TABLE_ROWS)
         due = n_done % self._every == 0 if self._live else now - self._printed_at >= SECONDS_BETWEEN_LINES
         if self._live:
-            score, kl, speed = _cells(row)
+            measures, kl, speed = self._cells(row)
             place, share = self._place(n_done, row), self._clock[-1][1]
             cells: dict[str, Any] = {
                 "place": place,
-                "score": score,
+                "measure": measures[self._measures[-1]],
                 "kl": kl,
                 "speed": speed,
                 "ends_at": now + self._seconds_left(),
@@ -88,7 +94,7 @@ class Display:
 
     def message(self, text: str) -> None:
         """Print a sentence between the rows."""
-        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        self._console.print(f"{self._label}{text}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         self.message(self._title)
@@ -110,17 +116,26 @@ class Display:
             return
         (n_done, row), self._pending = self._pending, None
         self._printed_at = time.monotonic()
-        score, kl, speed = _cells(row)
+        measures, kl, speed = self._cells(row)
         if not self._live:
+            told = "  ".join(f"{name} {value:>9}" for name, value in measures.items())
             left = _duration(self._seconds_left())
-            self.message(
-                f"{self._place(n_done, row)}  score {score:>9}  KL {kl:>9}  {speed:>5} steps/s  {left:>7} left"
-            )
+            self.message(f"{self._place(n_done, row)}  {told}  KL {kl:>9}  {speed:>5} steps/s  {left:>7} left")
             return
         if not self._has_header:
-            self._console.print(f"[dim]{'iteration':>9}  {'score':>9}  {'KL':>9}  {'steps/s':>9}  {'elapsed':>9}[/dim]")
+            names = ["iteration", *measures, "KL", "steps/s", "elapsed"]
+            self._console.print(f"[dim]{'  '.join(f'{name:>9}' for name in names)}[/dim]")
             self._has_header = True
-        self.message(f"{n_done:>9}  {score:>9}  {kl:>9}  {speed:>9}  {_duration(row.get('time_s')):>9}")
+        cells = [str(n_done), *measures.values(), kl, speed, _duration(row.get("time_s"))]
+        self.message("  ".join(f"{cell:>9}" for cell in cells))
+
+    def _cells(self, row: Mapping[str, Any]) -> tuple[dict[str, str], str, str]:
+        """Return the measures of a row, its mean KL and its steps per second, as text."""
+        refused = row.get("update/accepted") in (False, 0)
+        kl = "no step" if refused else number(row.get("update/mean_kl"))
+        values = {"return": row.get("collect/episode_return"), "score": row.get("collect/score")}
+        measures = {name: number(values[name]) for name in self._measures}
+        return measures, kl, _count(row.get("time/steps_per_s"))
 
     def _share(self, n_done: int, row: Mapping[str, Any], more_steps: int = 0) -> float:
         """Return how much of the run is done after ``n_done`` iterations: 1 is all of it."""
@@ -153,13 +168,6 @@ def _round_up(step: float) -> int:
     """Return the first of 1, 2, 5, 10, 20, 50, … that is at least ``step``."""
     magnitude = 10 ** math.floor(math.log10(max(step, 1)))
     return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= step)
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return score, mean KL and steps per second of a row, as text."""
-    refused = row.get("update/accepted") in (False, 0)
-    kl = "no step" if refused else number(row.get("update/mean_kl"))
-    return number(row.get("collect/score")), kl, _count(row.get("time/steps_per_s"))
 
 
 def number(value: float | None) -> str:

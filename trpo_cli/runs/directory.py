@@ -6,7 +6,7 @@ import os
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,41 @@ def require_same_run(directory: Path, identity: Mapping[str, Any]) -> dict[str, 
                 raise ConfigError(f"{directory} holds {name} but no run.json: start a new run with another name=.")
         return None
     require_format(path, earlier.get("format"))
-    theirs, ours = flat(earlier.get("identity", {})), flat(identity)
-    for key in [*ours, *theirs]:
-        before, now = theirs.get(key), ours.get(key)
-        if before != now:  # a setting that did not exist yet is null: every setting that is added can be null
-            before, now = ("null" if value is None else value for value in (before, now))
-            raise ConfigError(
-                f"{directory} holds a run with {key}={before}, but this run has {key}={now}: "
-                "start it as a new run with another name=."
-            )
+    if (different := _difference(earlier, identity)) is not None:
+        key, before, now = ("null" if part is None else part for part in different)
+        raise ConfigError(
+            f"{directory} holds a run with {key}={before}, but this run has {key}={now}: "
+            "start it as a new run with another name=."
+        )
     return earlier
+
+
+def _difference(description: Mapping[str, Any], identity: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first setting that is another one in ``run.json``, with its values there and in ``identity``.
+
+    A setting that did not exist yet is null: every setting that is added can be null.
+    """
+    theirs, ours = flat(description.get("identity", {})), flat(identity)
+    values = ((key, theirs.get(key), ours.get(key)) for key in [*ours, *theirs])
+    return next((found for found in values if found[1] != found[2]), None)
+
+
+def folder_of_a_sweep(directory: Path, name: Path, identity: Mapping[str, Any]) -> str | None:
+    """The folder of ``name`` in which a sweep has begun the run that would else begin in ``directory``.
+
+    A sweep over a number puts its jobs into folders such as ``optimizer.kl_limit=0.04``. A run that is new in
+    ``directory`` and has the identity of exactly one of these jobs is that job, and goes on there.
+    """
+    if (directory / DESCRIPTION).exists():
+        return None
+    plain = json.loads(json.dumps(identity))
+    found = []
+    for path in sorted(name.glob(f"*=*/{directory.relative_to(name)}/{DESCRIPTION}")):
+        with suppress(ConfigError, OSError):  # not a run of this version: nothing to go on with
+            earlier = read_json(path) or {}
+            if earlier.get("format") == FORMAT and _difference(earlier, plain) is None:
+                found.append(path.relative_to(name).parts[0])
+    return found[0] if len(found) == 1 else None
 
 
 def require_format(path: Path, found: object) -> None:

@@ -6,7 +6,6 @@ again.
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from trpo_cli.runs.directory import (
     take_lock,
     to_json,
 )
-from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, last_row
+from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, json_value, last_row
 from trpo_cli.runs.logger import LoggedRun, Logger, OpenLogger
 
 
@@ -107,6 +106,12 @@ class RunLog:
         yaml = OmegaConf.to_yaml(OmegaConf.create(dict(self._config)))
         write_atomically(self.directory / ".hydra" / "config.yaml", yaml.encode())
 
+    def earlier_setting(self, key: str) -> Any:
+        """A setting of the command that wrote the rows; None if there was none."""
+        path = self.directory / ".hydra" / "config.yaml"
+        found = OmegaConf.select(OmegaConf.load(path), key) if path.exists() else None
+        return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
     def resume(self) -> dict[str, Any] | None:
         """Return the state to continue from, or None if the run starts at iteration 0. Cut the rows back to that state.
 
@@ -168,8 +173,7 @@ class RunLog:
         After a crash the rows are ahead by one interval between checkpoints, by two if it hit the change of the files.
         A finished run is ahead by none.
         """
-        path = self.directory / ".hydra" / "config.yaml"  # of the command that wrote the rows
-        interval = OmegaConf.select(OmegaConf.load(path), "checkpoint_every", default=1) if path.exists() else 1
+        interval = self.earlier_setting("checkpoint_every") or 1
         ahead = 0 if (self.directory / DONE).exists() else 2 * interval if name == PREVIOUS else interval
         if n_lost > ahead:
             counted = 0 if state is None else state["iteration"]
@@ -227,7 +231,7 @@ class RunLog:
         for part in parts:
             if twice := row.keys() & part.keys():
                 raise ValueError(f"{min(twice)} is set twice in one row")
-            row |= {key: _json_value(value) for key, value in part.items() if not isinstance(value, tuple)}
+            row |= {key: json_value(value) for key, value in part.items() if not isinstance(value, tuple)}
             distributions |= {key: value for key, value in part.items() if isinstance(value, tuple)}
         if self._n_rows is None or row.get("iteration") != self._n_rows:
             raise ValueError(f"a row has iteration {row.get('iteration')}, but the next one is {self._n_rows}")
@@ -306,14 +310,3 @@ def _count(n_rows: int) -> str:
 
 def _dropped(n_rows: int) -> str:
     return f"dropping {_count(n_rows)} after the last checkpoint, to be computed again"
-
-
-def _json_value(value: Any) -> float | int | str | None:
-    """Return ``value``, or the element of an array or tensor of one, as a Python number, string or None."""
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, float | int | str):
-        return value
-    raise TypeError(f"a row holds numbers and strings, not {type(value).__name__}")

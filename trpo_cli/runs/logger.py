@@ -32,7 +32,7 @@ class Logger(Protocol):
     """What ``logger=`` names: settings that become a logger when a run opens it.
 
     Each logger is in a process of its own and may take its time there, print, or raise an error: then the run goes on
-    without it. That process begins in the run directory. TensorBoard alone is in the run's process.
+    without it. That process begins in the run directory. A logger that is `InProcess` has no process of its own.
     """
 
     def open(self, run: LoggedRun) -> int:
@@ -49,6 +49,15 @@ class Logger(Protocol):
 
     def close(self, finished: bool) -> None:
         """Bring to an end what was written. finished: False if the run was stopped and can be resumed."""
+        ...
+
+
+@runtime_checkable
+class InProcess(Logger, Protocol):
+    """A logger that works in the run's own process: it has to be quick, and may not fail."""
+
+    def look_at(self, directory: str) -> str:
+        """The command that shows what the logger wrote for the run in ``directory``."""
         ...
 
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trpo_cli.parallel.processes import available_cores
+from trpo_cli.parallel.cores import available_cores
 
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "ale-py", "cma", "trpo_cli")
 

@@ -89,7 +89,7 @@ def flat_settings(config: Mapping[str, Any], options: Mapping[str, str]) -> dict
 
     config: the composed configuration. options: the option chosen for each group
     """
-    numbers = {name: config[name] for name in ("seed", "iterations", "path_scale") if name in config}
+    numbers = {name: config[name] for name in ("seed", "path_scale") if name in config}
     settings = {**options, **numbers, **flat({group: config.get(group) or {} for group in GROUPS})}
     return {key: _hyperparameter(value) for key, value in settings.items() if not key.endswith("._target_")}
 

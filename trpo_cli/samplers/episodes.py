@@ -118,8 +118,9 @@ def episode_stats(roll: Rollout, step_limit: int, group: Group, of_budget: bool 
     n_episodes, n_steps = group.sums(roll.n_lanes, roll.n_steps)
     counted = roll.lanes < n_episodes - 1 if of_budget and n_episodes > 1 else np.ones(roll.n_lanes, bool)
     returns = roll.rewards.sum(0)[counted]
+    success = np.full(0, nan) if roll.success is None else roll.success[counted]
     sums = (len(returns), returns.sum(), roll.lengths[counted].sum(), roll.terminated[counted].sum())
-    n, total, steps, ended = group.sums(*sums)
+    n, total, steps, ended, solved, told = group.sums(*sums, np.nansum(success), (~np.isnan(success)).sum())
     mean = total / n
     variance = group.sums(((returns - mean) ** 2).sum())[0] / n  # the mean first: sums of squares could be all rounding
     return {
@@ -133,4 +134,5 @@ def episode_stats(roll: Rollout, step_limit: int, group: Group, of_budget: bool 
         "collect/terminated_fraction": ended / n,
         "collect/sim_steps": int(n_steps),
         RETURNS: tuple(sorted(group.concatenate(returns).tolist())),
+        **({"collect/success_fraction": solved / told} if told else {}),
     }

@@ -80,6 +80,7 @@ class Rollout:
     terminated: NDArray[np.bool_]  # [n] the task ended the lane: no reward can follow
     truncated: NDArray[np.bool_]  # [n] cut by the simulator, or because the noise ran out; never both
     final_obs: NDArray[np.generic]  # [n, O] observation after the last step of each truncated lane
+    success: NDArray[np.float64] | None = None  # [n] the last that `Step.success` told; NaN for a lane of which nothing
 
     @property
     def n_lanes(self) -> int:
@@ -118,7 +119,7 @@ def rollout(
     rewards, lengths, terminated = np.zeros((n_steps, n)), np.zeros(n, np.intp), np.zeros(n, bool)
     decisions: list[tuple[Any, ...]] = []
     obs = observe(sim, states)
-    final_obs = np.zeros_like(obs)
+    final_obs, success = np.zeros_like(obs), np.full(n, np.nan)
     t = 0
     while t < n_steps and len(running):
         if t == 0 and first_actions is not None and keep == "rewards":
@@ -132,6 +133,8 @@ def rollout(
             decisions.append((obs, params, actions, states, np.full(len(running), t), running))
         step = sim.step(states, sim.action_space.controls(actions))
         states, rewards[t, running] = step.states, step.rewards
+        if step.success is not None:
+            success[running] = np.where(np.isnan(step.success), success[running], step.success)
         t += 1
         cut = step.terminated if step.truncated is None else step.terminated | step.truncated
         if cut.any():
@@ -151,7 +154,8 @@ def rollout(
     packed = {name: np.concatenate(column) for name, column in zip(PACKED, zip(*decisions, strict=True), strict=True)}
     by_lane = (numbers, lengths, terminated, ~terminated, final_obs)
     columns: dict[str, Any] = packed | dict(zip(BY_LANE, by_lane, strict=True))
-    return Rollout(**columns | ({} if keep == "states" else {"states": None}), rewards=rewards[:t])
+    columns |= {} if keep == "states" else {"states": None}
+    return Rollout(**columns, rewards=rewards[:t], success=success)
 
 
 def require_finite(rewards: NDArray[np.float64], sim: Simulator) -> None:
@@ -207,4 +211,5 @@ def first_lanes(roll: Rollout, n: int) -> Rollout:
     packed = {name: getattr(roll, name) for name in PACKED}
     chosen: dict[str, Any] = {name: None if x is None else x[mine] for name, x in packed.items()}
     chosen |= {name: getattr(roll, name)[:n] for name in BY_LANE}
-    return Rollout(**chosen, rewards=roll.rewards[:, :n])
+    success = None if roll.success is None else roll.success[:n]
+    return Rollout(**chosen, rewards=roll.rewards[:, :n], success=success)

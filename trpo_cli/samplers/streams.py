@@ -29,14 +29,15 @@ class Streams:
     saved: tuple[SavedState, ...]  # [N] simulator states
     t: NDArray[np.intp]  # [N] steps of the current episodes so far
     returns: NDArray[np.float64]  # [N] rewards of the current episodes so far
-    recent: NDArray[np.float64]  # [k, 3] return, length and terminated (0 or 1) of the last k <= 100 episodes
+    # [k, 4] return, length, terminated (0 or 1) and success (0, 1, or NaN: not told) of the last k <= 100 episodes
+    recent: NDArray[np.float64]
     # This worker's states as the simulator has them: they cost less than making them from ``saved``. None after a load.
     live: NDArray[np.generic] | None = None
 
     @classmethod
     def begin(cls, n: int) -> Self:
         """Streams whose first episodes are still to be started."""
-        return cls((), np.zeros(n, np.intp), np.zeros(n), np.zeros((0, 3)))
+        return cls((), np.zeros(n, np.intp), np.zeros(n), np.zeros((0, 4)))
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors by name, as a checkpoint holds them."""
@@ -48,7 +49,9 @@ class Streams:
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """The streams that ``to_dict`` saved."""
         states = [{name: x.numpy() for name, x in state.items()} for state in saved["states"].values()]
-        return cls(tuple(states), *(saved[name].numpy() for name in ("t", "returns", "recent")))
+        recent = saved["recent"].numpy()  # which had no success in older versions
+        recent = np.column_stack([recent, np.full((len(recent), 4 - recent.shape[1]), nan)])
+        return cls(tuple(states), saved["t"].numpy(), saved["returns"].numpy(), recent)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,10 @@ def run_streams(
             ended = np.flatnonzero(cut | step.terminated)
             if truncated[k].any():
                 cut_obs.append(observe(sim, states[truncated[k]]))
-            finished += [(k, mine.start + i, (returns[i], t[i], float(terminated[k, i]))) for i in ended.tolist()]
+            success = np.full(n, nan) if step.success is None else step.success
+            finished += [
+                (k, mine.start + i, (returns[i], t[i], float(terminated[k, i]), success[i])) for i in ended.tolist()
+            ]
             states = states.copy()
             states[ended] = sim.reset([first_states[i] for i in ended])
             t[ended], returns[ended] = 0, 0.0
@@ -143,7 +149,7 @@ def _after(
     states = tuple(state for part in everybody for state in part[0])
     t, returns = (np.concatenate([part[i] for part in everybody]) for i in (1, 2))
     ended = sorted(row for part in everybody for row in part[3])  # by time, then stream
-    recent = np.concatenate([before.recent, np.array([row for _, _, row in ended]).reshape(-1, 3)])
+    recent = np.concatenate([before.recent, np.array([row for _, _, row in ended]).reshape(-1, 4)])
     return Streams(states, t, returns, recent[-RECENT:], live)
 
 
@@ -151,7 +157,7 @@ def stream_stats(stretch: Stretch, after: Streams, step_limit: int, group: Group
     """The ``collect/`` statistics, of the episodes that ended last; NaN before the first one has ended."""
     n_ended, n_steps = group.sums(stretch.ended.sum(), stretch.rewards.size)
     known = len(after.recent) > 0
-    returns, lengths, terminated = after.recent.T if known else np.full((3, 1), nan)
+    returns, lengths, terminated, success = after.recent.T if known else np.full((4, 1), nan)
     stats = {
         "collect/episode_return": float(returns.mean()),
         "collect/episode_return_std": float(returns.std()),
@@ -163,4 +169,6 @@ def stream_stats(stretch: Stretch, after: Streams, step_limit: int, group: Group
         "collect/terminated_fraction": float(terminated.mean()),
         "collect/sim_steps": int(n_steps),
     }
+    if (told := success[~np.isnan(success)]).size:
+        stats["collect/success_fraction"] = float(told.mean())
     return stats | ({RETURNS: tuple(sorted(returns.tolist()))} if known else {})

@@ -111,6 +111,8 @@ class Step(NamedTuple):
     # `[n]` the environment itself cut the episode here, without a terminal state; the value of the new state is
     # estimated. None: never. No lane is both: terminated wins.
     truncated: NDArray[np.bool_] | None = None
+    # `[n]` 1 if the task counts as solved at this step, 0 if not; NaN if nobody says. None: of no lane
+    success: Floats | None = None
 
 
 class Simulator(Protocol):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from math import prod
+from math import nan, prod
 from typing import Any
 from weakref import finalize
 
@@ -30,6 +30,8 @@ from trpo_cli.sims.gymnasium_names import require_arguments
 from trpo_cli.sims.gymnasium_pool import Environments, copy_of
 from trpo_cli.sims.gymnasium_probe import Findings, findings, require_copies
 from trpo_cli.sims.gymnasium_spaces import action_space, batch, native_actions, seen, shape_seen
+
+SUCCESS = "is_success"  # key of Gymnasium's info by which goal environments say whether an episode counts as solved
 
 
 @dataclass(eq=False)
@@ -169,6 +171,7 @@ class Gymnasium:
         shape = self.obs_shape
         after, rewards = np.empty(n, object), np.zeros(n)
         ended, cut = np.zeros(n, bool), np.zeros(n, bool)
+        success: NDArray[np.float64] | None = None
         answer: Any = None
         i, watch.inside = 0, "step()"
         try:
@@ -179,7 +182,7 @@ class Gymnasium:
                 env, episode.env = episode.env, None  # after an exception its environment is not used again
                 watch.calls += 1
                 answer = env.step(action)
-                obs, reward, terminated, truncated, _ = answer
+                obs, reward, terminated, truncated, info = answer
                 episode.actions.append(action)
                 episode.env = env
                 found = seen(observations, obs)
@@ -189,6 +192,10 @@ class Gymnasium:
                     raise ValueError  # `_failure` says what is wrong
                 after[i], rewards[i] = State(episode, state.t + 1, found), float(reward)
                 ended[i], cut[i] = terminated, truncated and not terminated
+                if info.__class__ is dict and SUCCESS in info:
+                    success = np.full(n, nan) if success is None else success
+                    with suppress(TypeError, ValueError):  # not a number: nothing is told
+                        success[i] = float(info[SUCCESS]) > 0
         except (RunError, Interrupted):
             raise
         except BaseException as error:
@@ -196,7 +203,7 @@ class Gymnasium:
             where = f"step {states[i].t + 1} of an episode, lane {i + 1} of {n}"
             raise self._failure(error, fault, where) from error
         watch.inside = ""
-        return Step(after, rewards, ended, cut)
+        return Step(after, rewards, ended, cut, success)
 
     def _failure(self, error: BaseException, fault: str, where: str) -> RunError:
         """The sentence for an error that left the environment, or for an answer of it with a fault."""

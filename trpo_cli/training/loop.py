@@ -12,6 +12,7 @@ from trpo_cli.training.algorithms import Algorithm, Row
 from trpo_cli.training.evaluation import GreedyEvaluation
 from trpo_cli.training.state import TrainingState
 
+SECONDS = "seconds"  # that an iteration took, among its numbers while its evaluation is still to come
 PASSING = "zero_gradient"  # a refusal that may pass by itself: so far no action has been better than another
 
 
@@ -61,6 +62,7 @@ def train(
 
     evaluate: between iterations; None: never
     recorder: the leader's; None in the other workers. The last state is saved unless an error ends the loop.
+    stop: also ends an evaluation. What its iteration has learnt is saved, and is not computed again.
     seed: of the generators that the whole process shares, which an environment may draw from; they are seeded anew in
     each iteration, differently in each worker
     """
@@ -72,8 +74,13 @@ def train(
     while not ends() and not group.maximum(stop()):
         seed_global_generators(seed, state.iteration, group.rank)
         start = perf_counter()
-        after, stats = algorithm.iterate(state, group)
-        steps, seconds = int(stats["collect/sim_steps"]), perf_counter() - start
+        if state.pending is None:
+            after, stats = algorithm.iterate(state, group)
+            seconds = perf_counter() - start
+        else:  # a stop broke off the evaluation of this iteration
+            after, stats = replace(state, pending=None), dict(state.pending)
+            seconds = stats.pop(SECONDS)
+        steps = int(stats["collect/sim_steps"])
         refused, refusal = _refusals(state, stats)
         state = replace(
             after,
@@ -86,10 +93,14 @@ def train(
         )
         is_best = False
         if evaluate is not None and evaluate.is_due(state.iteration):
-            found = evaluate(state, group)
-            is_best = state.best is None or found["eval/score"] > state.best
-            best = found["eval/score"] if is_best else state.best
-            state = replace(state, score=found["eval/score"], best=best, time_s=state.time_s + found["time/eval_s"])
+            found = evaluate(state, group, stop)
+            if found is None:
+                state = replace(after, pending=stats | {SECONDS: seconds})
+                break
+            score, earlier = found["eval/score"], evaluate.best_before(state)
+            is_best = earlier is None or score > earlier
+            state = replace(state, score=score, best=score if is_best else earlier, best_of=evaluate.episodes)
+            state = replace(state, time_s=state.time_s + found["time/eval_s"])
             stats = stats | found
         if recorder is None:
             continue
@@ -101,7 +112,7 @@ def train(
         if state.iteration % schedule.checkpoint_every == 0:
             recorder.save(state)
             saved = state.iteration
-    if recorder is not None and saved < state.iteration:
+    if recorder is not None and (saved < state.iteration or state.pending is not None):
         recorder.save(state)
     return state
 

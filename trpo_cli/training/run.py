@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +15,16 @@ import torch
 
 from trpo_cli.critics.base import Critic
 from trpo_cli.errors import ConfigError, RunError, StuckError
-from trpo_cli.loggers.tensorboard import TensorBoard
 from trpo_cli.optimizers.base import Optimizer, Search
 from trpo_cli.parallel.devices import make_convolutions_exact, model_name, worker_device
 from trpo_cli.parallel.group import Group
 from trpo_cli.parallel.settings import seed_global_generators
 from trpo_cli.policies.base import Policy
 from trpo_cli.runs.console import Display, number
-from trpo_cli.runs.files import PROGRESS, finite
+from trpo_cli.runs.directory import disk_errors
+from trpo_cli.runs.files import LAST, PROGRESS, final_words, finite, last_rows, score_is_shown
 from trpo_cli.runs.log import RunLog
-from trpo_cli.runs.logger import Logger
+from trpo_cli.runs.logger import InProcess, Logger
 from trpo_cli.runs.provenance import run_info
 from trpo_cli.samplers.base import Sampler
 from trpo_cli.sims.base import Remarking, Task
@@ -56,10 +57,16 @@ class Plan:
     average_over: float | None = None  # fraction of the iterations so far whose mean policy is kept; None: none
     start: Start | None = None  # what a run begins with that goes on from another one
     loggers: Sequence[Logger] = ()  # no part of the run's identity
+    label: str = ""  # begins every line of progress, if several runs print at the same time
 
     def is_done(self, state: TrainingState) -> bool:
         """True if the run has come to its end."""
         return self.schedule.is_done(state.iteration, state.sim_steps_total, state.score)
+
+    @property
+    def shows_score(self) -> bool:
+        """True if a score tells something beside the return."""
+        return score_is_shown(self.options.get("env", ""))
 
     @property
     def max_workers(self) -> int | None:
@@ -164,16 +171,30 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             state = _begin(plan, asked) if saved is None else TrainingState.from_dict(saved)
     if done is not None and finished:
         group.from_leader(Refused(0))
-        print(f"{plan.directory} is finished ({done['iterations']} iterations, score {number(done['score'])}).")
-        print(_where_to_look(plan))
+        print(f"{plan.directory} is finished ({done['iterations']} iterations): {_final(plan, log)}.")
+        if plan.evaluate is not None and log.earlier_setting("eval") != plan.config["eval"]:
+            print("eval.every and eval.episodes apply to the iterations that follow if it is made longer.")
+        print(_what_next(plan))
         return 0
     group.from_leader(state)
     limits, title = plan.schedule, _title(plan, group)
-    with Display(limits.iterations, state.iteration, title, total_steps=limits.total_steps) as display:
+    with Display(
+        limits.iterations,
+        state.iteration,
+        title,
+        total_steps=limits.total_steps,
+        with_score=plan.shows_score,
+        label=plan.label,
+    ) as display:
         for message in [*log.take_messages(), *_remarks(plan)]:
             display.message(message)
         if state.iteration:
             display.message(f"resuming after iteration {state.iteration - 1}")
+        if plan.evaluate and state.best is not None and plan.evaluate.best_before(state) is None:
+            display.message(
+                f"eval.episodes was {state.best_of} and is now {plan.evaluate.episodes}: the scores cannot be "
+                "compared, and the next evaluation begins a new best.pt"
+            )
         recorder = _Recorder(log, display)
         state = _train(plan, state, group, recorder, asked)
     if plan.is_done(state):
@@ -199,11 +220,13 @@ def _finish(plan: Plan, state: TrainingState, log: RunLog, score: float | None) 
         | ({} if stop_at is None else {"stopped_at": state.score})
     )
     _print_messages(log)
-    print(f"Finished: {plan.directory}, score {number(score)} after {state.time_s:.0f} s of training.")
+    print(f"Finished: {plan.directory}, {_final(plan, log)}, after {state.time_s:.0f} s of training.")
+    if told := _never_updated(log):
+        print(told)
     if stop_at is not None and state.score is not None and state.score >= stop_at:
         what = "an evaluation" if plan.evaluate else "a batch"
         print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={stop_at:g}.")
-    print(_where_to_look(plan))
+    print(_what_next(plan))
     return 0
 
 
@@ -220,10 +243,33 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
     return state if plan.start is None else plan.start.replaces(state)
 
 
+def _final(plan: Plan, log: RunLog) -> str:
+    with disk_errors(log.directory):
+        return final_words(last_rows(log.directory, LAST), plan.shows_score)
+
+
+def _never_updated(log: RunLog) -> str:
+    """A sentence about a run in which no update was ever taken; nothing about any other."""
+    with disk_errors(log.directory):
+        rows = last_rows(log.directory, sys.maxsize)
+    if any(row.get("update/accepted", True) for row in rows):
+        return ""
+    reason = rows[-1].get("update/reason")
+    return f"It did not take a single update: the policy is the one that it began with ({reason})."
+
+
+def _what_next(plan: Plan) -> str:
+    """The commands that show a finished run, and that make it longer."""
+    limits, directory = plan.schedule, shlex.quote(str(plan.directory))
+    longer = [f"{key}={2 * limit}" for key in ("iterations", "total_steps") if (limit := getattr(limits, key))]
+    words = [*longer, *([] if limits.stop_at is None else ["stop_at=null"])]
+    extend = f"Make it longer: trpo-train continue={directory} {' '.join(words)}"
+    return f"{extend}\n{_where_to_look(plan)}"
+
+
 def _where_to_look(plan: Plan) -> str:
-    has_events = any(isinstance(logger, TensorBoard) for logger in plan.loggers)
-    what = plan.directory if has_events else plan.directory / PROGRESS
-    return f"Look at it: {'tensorboard --logdir ' * has_events}{shlex.quote(str(what))}"
+    shown = [logger.look_at(str(plan.directory)) for logger in plan.loggers if isinstance(logger, InProcess)]
+    return f"Look at it: {next(iter(shown), shlex.quote(str(plan.directory / PROGRESS)))}"
 
 
 def _title(plan: Plan, group: Group) -> str:

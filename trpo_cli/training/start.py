@@ -39,8 +39,11 @@ class Start:
         return replace(learnt, sim_steps_total=0)
 
 
-def start_from(run: Path, config: Mapping[str, Any], sim: Simulator) -> Start:
-    """The start that a run directory gives for a run of this configuration; ConfigError if it does not fit."""
+def start_from(run: Path, checkpoint: str, config: Mapping[str, Any], sim: Simulator) -> Start:
+    """The start that a run directory gives for a run of this configuration; ConfigError if it does not fit.
+
+    checkpoint: last, or best
+    """
     info, theirs = read_description_and_config(run, f"init_from={run}")
     told = told_spaces(info) or {}  # older versions did not tell them
     for name, space in zip(("observation", "action"), spaces_of(sim), strict=True):
@@ -55,9 +58,10 @@ def start_from(run: Path, config: Mapping[str, Any], sim: Simulator) -> Start:
                     "learnt means something else with it"
                 )
     try:
-        source = TrainingState.from_dict(read_checkpoint(run))
+        source = TrainingState.from_dict(read_checkpoint(run, checkpoint))
     except ConfigError as error:
-        raise ConfigError(str(error).replace("run=", "init_from=", 1)) from error
+        sentence = str(error).replace("run=", "init_from=", 1).replace("leave checkpoint=", "leave init_checkpoint=")
+        raise ConfigError(sentence) from error
     runs = config["policy"].get("input_scale") == "running"
     if (source.inputs is not None) != runs:
         raise ConfigError(

@@ -33,8 +33,10 @@ class TrainingState:
     refused: int = 0  # iterations in a row, up to now, whose step was refused for the reason `refusal`
     refusal: str = ""
     average: Tensor | None = None  # [D] mean of the last policies, if the run keeps one; see `averaged`
-    best: float | None = None  # highest score of an evaluation so far
+    best: float | None = None  # highest score so far of an evaluation of `best_of` episodes
+    best_of: int | None = None  # a score of fewer episodes is more often high by chance; None: not known
     score: float | None = None  # of the last evaluation, or of the last batch if there are none; ``stop_at`` reads it
+    pending: Mapping[str, Any] | None = None  # numbers of one more iteration, whose evaluation is still to come
 
     @property
     def learnt(self) -> Tensor:
@@ -70,7 +72,13 @@ class TrainingState:
         for name in ("critic", "inputs", "streams"):
             if (part := getattr(self, name)) is not None:
                 saved[name] = part.to_dict()
-        saved |= {name: value for name in ("average", "best", "score") if (value := getattr(self, name)) is not None}
+        saved |= {
+            name: value
+            for name in ("average", "best", "best_of", "score")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.pending is not None:
+            saved["pending"] = {key: x.item() if hasattr(x, "item") else x for key, x in self.pending.items()}
         if self.refused:
             saved |= {"refused": self.refused, "refusal": self.refusal}
         if self.search is not None:
@@ -94,7 +102,9 @@ class TrainingState:
             time_s=saved["time_s"],
             average=saved.get("average"),
             best=saved.get("best"),
+            best_of=saved.get("best_of"),
             score=saved.get("score"),
+            pending=saved.get("pending"),
             refused=saved.get("refused", 0),
             refusal=saved.get("refusal", ""),
         )
