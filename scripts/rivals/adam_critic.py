@@ -58,6 +58,7 @@ class AdamCritic:
     minibatch: int
     learning_rate: float
     least_advantage: float
+    advantage_memory: float
     target_memory: float
 
     def build(self, obs_shape: tuple[int, ...]) -> ValueNetwork:
@@ -65,4 +66,5 @@ class AdamCritic:
         sizes = (prod(obs_shape), *self.hidden_sizes, 1)
         network = MlpNetwork(sizes, self.nonlinearity, output_norm=0.01, hidden_norm=1.0, dtype=torch.float32)
         fitting = Adam(self.epochs, self.minibatch, self.learning_rate)
-        return ValueNetwork(network, fitting, self.gae_lambda, self.least_advantage, self.target_memory)
+        numbers = (self.gae_lambda, self.least_advantage, self.advantage_memory, self.target_memory)
+        return ValueNetwork(network, fitting, *numbers)

@@ -16,6 +16,7 @@ SHAPE = (2, 12, 10)
 NUMBERS: dict[str, Any] = {
     **{"filters": (4,), "kernel_size": 4, "stride": 2, "hidden_sizes": (8,), "nonlinearity": "tanh"},
     **{"input_centre": 128.0, "input_half_range": 128.0, "gae_lambda": 0.9, "least_advantage": 0.001},
+    **{"advantage_memory": 0.9},
     **{"steps": 3, "cg_iterations": 10, "damping": 0.01, "max_states": 50, "target_memory": 0.9},
 }
 

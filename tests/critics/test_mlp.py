@@ -23,6 +23,7 @@ TARGETS = 1000 + 50 * np.sin(INPUTS[:, 0].numpy().astype(float)) + 20 * INPUTS[:
 
 def config(**changes: Any) -> MlpCritic:
     numbers = {"hidden_sizes": (16,), "nonlinearity": "tanh", "gae_lambda": 0.95, "least_advantage": 0.001, "steps": 3}
+    numbers |= {"advantage_memory": 0.9}
     return MlpCritic(**{**numbers, "cg_iterations": 10, "damping": 0.01, "target_memory": 0.9, **changes})
 
 
@@ -131,6 +132,7 @@ def test_a_state_survives_a_checkpoint(tmp_path: Path):
         ({"nonlinearity": "sigmoid"}, "nonlinearity"),
         ({"gae_lambda": 1.5}, "gae_lambda"),
         ({"least_advantage": -0.1}, "least_advantage"),
+        ({"advantage_memory": 1.0}, "advantage_memory"),
         ({"steps": 0}, "steps"),
         ({"cg_iterations": 0}, "cg_iterations"),
         ({"damping": 0.0}, "damping"),

@@ -217,3 +217,10 @@ def test_a_useless_gradient_gives_no_step_and_its_reason(advantage: float, reaso
 def test_settings_out_of_range_are_refused_by_name(setting: dict[str, Any], sentence: str):
     with pytest.raises(ConfigError, match=sentence):
         max_kl(**setting)
+
+
+def test_a_batch_may_ask_for_a_part_of_the_bound():
+    policy, theta, batch = draw("gaussian", 40, seed=3)
+    whole = max_kl(kl_limit=0.0025)(policy, theta, batch, Draw(0), WORLD)
+    quarter = max_kl(kl_limit=0.01)(policy, theta, replace(batch, kl_fraction=0.25), Draw(0), WORLD)
+    assert quarter.stats["update/accepted"] and torch.equal(quarter.theta, whole.theta)

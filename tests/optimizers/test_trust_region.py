@@ -258,3 +258,12 @@ def test_the_generator_chooses_the_states_of_the_fisher_matrix_and_nothing_else(
 def test_a_value_out_of_range_is_refused_by_name(field: str, value: Any):
     with pytest.raises(ConfigError, match=rf"optimizer\.{field}={value}"):
         trpo(**{field: value})
+
+
+@SEARCHES
+def test_a_batch_may_ask_for_a_part_of_the_trust_region(line_search: str):
+    policy, theta, batch = draw("gaussian", normal(400))
+    whole = update(policy, theta, batch, line_search=line_search, kl_limit=0.0025)
+    quarter = update(policy, theta, replace(batch, kl_fraction=0.25), line_search=line_search, kl_limit=0.01)
+    assert quarter.stats["update/accepted"] and torch.equal(quarter.theta, whole.theta)
+    assert quarter.stats["update/mean_kl"] <= 0.0025

@@ -112,7 +112,7 @@ def test_advantages_of_whole_episodes_by_hand_and_what_lies_beyond_the_limit():
 
     value, sampler = Remaining(3.0, LAM), single(gamma=GAMMA, n_paths=9, standardise=False)
     roll = run_episodes(Task(Echo(), 4), ECHO_ACTOR, Draw(0), range(9))
-    found, targets = sampler.estimated_advantages_of_episodes(roll, value, Group())
+    found, targets, variance = sampler.estimated_advantages_of_episodes(roll, value, Group())
     for lane in range(9):
         rows = roll.column == lane
         v = [*value(roll.obs[rows]), 0.0 if roll.terminated[lane] else value(roll.final_obs[[lane]])[0]]
@@ -123,9 +123,10 @@ def test_advantages_of_whole_episodes_by_hand_and_what_lies_beyond_the_limit():
         np.testing.assert_allclose(found[rows], expected[::-1])
         np.testing.assert_allclose(targets[rows], found[rows] + v[:-1])
     assert 0 < roll.terminated.sum() < 9
-    standardised, same = replace(sampler, standardise=True).estimated_advantages_of_episodes(roll, value, Group())
+    standardised, same, _ = replace(sampler, standardise=True).estimated_advantages_of_episodes(roll, value, Group())
     np.testing.assert_allclose(standardised, (found - found.mean()) / found.std())
     np.testing.assert_array_equal(same, targets)
+    assert variance == pytest.approx(found.var())
 
 
 def test_advantages_that_are_rounding_beside_the_values_are_none():

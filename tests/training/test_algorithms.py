@@ -148,7 +148,7 @@ def test_a_running_input_map_is_of_all_observations_and_acts_from_the_next_itera
 class Noted:
     """A critic that knows nothing, and keeps how many states each fit was given, and which."""
 
-    gae_lambda, least_advantage, max_states = 1.0, 0.0, 30
+    gae_lambda, least_advantage, advantage_memory, max_states = 1.0, 0.0, 0.0, 30
 
     def __init__(self) -> None:
         self.fits: list[np.ndarray] = []
@@ -176,6 +176,37 @@ def test_a_critic_is_fitted_to_this_workers_share_of_the_states_that_it_takes():
         algorithm._learn(algorithm.policy, state, whole, Draw(3), WORLD)
         sample = whole.some(30 // n_workers, Draw(3).generator("critic_sample"))
         np.testing.assert_array_equal(critic.fits[-1], sample.targets)
+
+
+def test_a_batch_whose_advantages_vary_little_makes_a_small_step():
+    class Remembering(Noted):
+        advantage_memory = 0.75
+
+    algorithm = PolicyUpdate(POINT_TASK, mlp(POINT), single(), trpo(kl_limit=0.01), 3, Remembering())
+    state = algorithm.initial()
+    assert state.critic is not None and state.critic.advantage_variance is None
+    after, row = algorithm.iterate(state, WORLD)  # the first batch has nothing to be compared with
+    assert row["update/kl_fraction"] == 1.0 and after.critic is not None
+    variance = after.critic.advantage_variance
+    assert variance is not None and variance > 0
+
+    larger = replace(state, critic=replace(state.critic, advantage_variance=5 * variance))
+    after, row = algorithm.iterate(larger, WORLD)  # the same batch
+    assert after.critic is not None and after.critic.advantage_variance == pytest.approx((0.75 * 5 + 0.25) * variance)
+    assert row["update/kl_fraction"] == pytest.approx(1 / 4)
+    assert 0.001 < row["update/mean_kl"] <= 0.0025
+    smaller = replace(state, critic=replace(state.critic, advantage_variance=variance / 5))
+    assert algorithm.iterate(smaller, WORLD)[1]["update/kl_fraction"] == 1.0
+
+
+def test_what_is_known_of_the_advantages_is_saved_with_the_critic():
+    critic, fraction = CriticState(torch.zeros(2)).after_advantages(4.0, 0.9)
+    assert (critic.advantage_variance, fraction) == (4.0, 1.0)
+    critic, fraction = critic.after_advantages(1.0, 0.9)
+    assert critic.advantage_variance == pytest.approx(3.7) and fraction == pytest.approx(1 / 3.7)
+    assert CriticState.from_dict(critic.to_dict()).advantage_variance == critic.advantage_variance
+    assert CriticState(torch.zeros(2)).after_advantages(0.0, 0.9)[1] == 1.0
+    assert critic.after_advantages(0.5, 0.0)[1] == 1.0  # no memory: every batch has the whole trust region
 
 
 def test_streams_run_on_from_one_iteration_to_the_next():

@@ -1,7 +1,7 @@
 """What a critic is: a value function that is fitted to each batch, its state a value (not in the paper)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -21,15 +21,27 @@ class CriticState:
     theta: Tensor  # [D]
     mean: float = 0.0  # V of an output of 0, in units of reward
     std: float = 1.0  # what an output of 1 adds, in units of reward
+    advantage_variance: float | None = None  # running mean over the batches, in units of reward squared
+
+    def after_advantages(self, variance: float, memory: float) -> tuple[Self, float]:
+        """The state after a batch whose advantages have this variance, and the variance relative to the running one.
+
+        memory: weight of the running variance so far. The ratio is at most 1.
+        """
+        before = variance if self.advantage_variance is None else self.advantage_variance
+        running = memory * before + (1 - memory) * variance
+        return replace(self, advantage_variance=running), min(1.0, variance / running) if running > 0 else 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and numbers by name, as a checkpoint holds them."""
-        return {"theta": self.theta.cpu(), "mean": self.mean, "std": self.std}
+        saved = {"theta": self.theta.cpu(), "mean": self.mean, "std": self.std}
+        more = {} if self.advantage_variance is None else {"advantage_variance": self.advantage_variance}
+        return saved | more
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
         """The state that ``to_dict`` saved."""
-        return cls(saved["theta"], saved["mean"], saved["std"])
+        return cls(saved["theta"], saved["mean"], saved["std"], saved.get("advantage_variance"))
 
 
 class Critic(Protocol):
@@ -43,6 +55,11 @@ class Critic(Protocol):
     @property
     def least_advantage(self) -> float:
         """Deviation of the advantages, relative to the size of the rewards, below which they are errors of V."""
+        ...
+
+    @property
+    def advantage_memory(self) -> float:
+        """Weight of the advantages' variance so far when a batch with little of it is told by it; 0 tells none."""
         ...
 
     @property

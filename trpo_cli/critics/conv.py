@@ -25,6 +25,4 @@ class ConvCritic(ConvLayers, CriticSettings):
                 f"critic=conv needs images, and this task's observation has the shape {list(obs_shape)}; use critic=mlp"
             )
         network = self.network("critic", obs_shape, 1, output_norm=0.01, hidden_norm=1.0)
-        return ValueNetwork(
-            network, self.fitting(), self.gae_lambda, self.least_advantage, self.target_memory, self.max_states, CHUNK
-        )
+        return self.on(network, self.max_states, CHUNK)

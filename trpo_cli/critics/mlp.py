@@ -39,4 +39,4 @@ class MlpCritic(CriticSettings):
             )
         sizes = (prod(obs_shape), *self.hidden_sizes, 1)
         network = MlpNetwork(sizes, self.nonlinearity, output_norm=0.01, hidden_norm=1.0, dtype=torch.float32)
-        return ValueNetwork(network, self.fitting(), self.gae_lambda, self.least_advantage, self.target_memory)
+        return self.on(network)

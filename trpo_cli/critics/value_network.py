@@ -38,6 +38,7 @@ class ValueNetwork:
     fitting: Fitting
     gae_lambda: float
     least_advantage: float
+    advantage_memory: float
     target_memory: float  # weight of the targets' mean and deviation so far when a new batch comes
     max_states: int | None = None  # of a batch that a fit uses at most, over all workers; None: all
     chunk_size: int = CHUNK  # states linearised at a time
@@ -77,7 +78,7 @@ class ValueNetwork:
         weights, biases = self.network.output_layer(theta)
         weights *= state.std / new_std
         biases.copy_((state.std * biases + state.mean - new_mean) / new_std)
-        return CriticState(theta, new_mean, new_std)
+        return replace(state, theta=theta, mean=new_mean, std=new_std)
 
 
 def _as(theta: Tensor, inputs: Tensor) -> Tensor:
@@ -98,14 +99,23 @@ class CriticSettings:
 
     gae_lambda: float  # λ of the advantages: 1 sums all rewards that follow, 0 looks one step ahead
     least_advantage: float  # advantages that vary less, relative to the rewards, are errors of V: no step of the policy
+    advantage_memory: (
+        float  # weight of the running variance of the advantages; less varied ones make smaller steps; 0: no
+    )
     steps: int  # Gauss-Newton steps per batch
     cg_iterations: int  # conjugate gradient iterations per step
     damping: float  # added to the diagonal while solving for a step
     target_memory: float  # weight of the targets' mean and deviation so far when a new batch comes
 
+    def on(self, network: Differentiable, max_states: int | None = None, chunk_size: int = CHUNK) -> ValueNetwork:
+        """The critic with these settings on a network."""
+        numbers = (self.gae_lambda, self.least_advantage, self.advantage_memory, self.target_memory)
+        return ValueNetwork(network, self.fitting(), *numbers, max_states, chunk_size)
+
     def fitting(self) -> GaussNewton:
         """The fit; ConfigError if a setting is out of range."""
         require(0 <= self.gae_lambda <= 1, "critic.gae_lambda", self.gae_lambda, "in [0, 1]")
         require(0 <= self.least_advantage < inf, "critic.least_advantage", self.least_advantage, "a finite number >= 0")
-        require(0 <= self.target_memory < 1, "critic.target_memory", self.target_memory, "in [0, 1)")
+        for name in ("advantage_memory", "target_memory"):
+            require(0 <= getattr(self, name) < 1, f"critic.{name}", getattr(self, name), "in [0, 1)")
         return GaussNewton(self.steps, self.cg_iterations, self.damping)

@@ -6,7 +6,7 @@ largest violation are added until no constraint is violated. A_s = B_sᵀB_s has
 parameters, so only B_s is ever formed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf, sqrt
 from typing import NamedTuple
@@ -59,8 +59,9 @@ class MaxKl:
         at = surrogate_at(policy, theta, batch, group)
         if (reason := why_useless(at.gradient)) is not None:
             return refusal(at, reason)
-        full_step, n_working, rounds = self.solve(Constraints(at, self.ridge), at.gradient)
-        updated = self._search()(at, full_step)
+        bounded = replace(self, kl_limit=self.kl_limit * batch.kl_fraction)
+        full_step, n_working, rounds = bounded.solve(Constraints(at, self.ridge), at.gradient)
+        updated = bounded._search()(at, full_step)
         return Updated(updated.theta, updated.stats | {"update/working_set": n_working, "update/rounds": rounds})
 
     def _search(self) -> LineSearch:

@@ -31,30 +31,31 @@ class TrustRegion:
     max_backtracks: int  # trials after the first
 
     def __post_init__(self) -> None:
-        self._parts()
+        self._parts(self.kl_limit)
 
     def unused(self) -> dict[str, str]:
         """What the direction does not use."""
-        return self._parts()[0].unused()
+        return self._parts(self.kl_limit)[0].unused()
 
     @property
     def needs_whole_paths(self) -> str:
         """The damping, for some of its values."""
-        return self._parts()[0].needs_whole_paths
+        return self._parts(self.kl_limit)[0].needs_whole_paths
 
     def __call__(self, policy: Policy, theta: Tensor, batch: Batch, draw: Draw, group: Group) -> Updated:
-        find_direction, search = self._parts()
+        limit = self.kl_limit * batch.kl_fraction
+        find_direction, search = self._parts(limit)
         at = surrogate_at(policy, theta, batch, group)
         if (reason := why_useless(at.gradient)) is not None:
             return refusal(at, reason)
         direction = find_direction(at, draw)
-        scale = boundary_scale(direction.matrix, direction.s, self.kl_limit)
+        scale = boundary_scale(direction.matrix, direction.s, limit)
         if isinstance(scale, str):
             return refusal(at, scale)
         updated = search(at, scale * direction.s)
         return Updated(updated.theta, updated.stats | direction.stats)
 
-    def _parts(self) -> tuple[NaturalDirection, LineSearch]:
+    def _parts(self, kl_limit: float) -> tuple[NaturalDirection, LineSearch]:
         """Direction and line search; each checks its own settings."""
         direction = NaturalDirection(
             cg_iterations=self.cg_iterations,
@@ -66,7 +67,7 @@ class TrustRegion:
         )
         search = LineSearch(
             kind=self.line_search,
-            kl_limit=self.kl_limit,
+            kl_limit=kl_limit,
             kl_slack=self.kl_slack,
             accept_ratio=self.accept_ratio,
             max_backtracks=self.max_backtracks,

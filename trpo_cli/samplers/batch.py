@@ -39,6 +39,8 @@ class Batch:
     n_states: int  # M summed over the workers
     paths: Paths | None = None  # None for a vine, whose states come from many episodes
     targets: NDArray[np.float64] | None = None  # [M] of the value function; None if there is none
+    advantage_variance: float | None = None  # of all workers' advantages by a value function, before standardisation
+    kl_fraction: float = 1.0  # of δ that a step may use
 
     def chunks(self, size: int) -> Iterator["Batch"]:
         """The batch in pieces of at most ``size`` states; a GPU takes more at a time."""
@@ -47,16 +49,15 @@ class Batch:
 
     def rows(self, s: slice | NDArray[np.intp]) -> "Batch":
         """Some of the states, by a slice or by their indices."""
-        return Batch(
-            self.obs[s],
-            self.old[s],
-            self.actions[s],
-            self.advantages[s],
-            self.log_q[s],
-            self.estimator,
-            self.n_states,
-            None if self.paths is None else Paths(self.paths.episode[s], self.paths.returns),
-            None if self.targets is None else self.targets[s],
+        return replace(
+            self,
+            obs=self.obs[s],
+            old=self.old[s],
+            actions=self.actions[s],
+            advantages=self.advantages[s],
+            log_q=self.log_q[s],
+            paths=None if self.paths is None else Paths(self.paths.episode[s], self.paths.returns),
+            targets=None if self.targets is None else self.targets[s],
         )
 
     def some(self, n: int, rng: np.random.Generator) -> "Batch":

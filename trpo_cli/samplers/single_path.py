@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,14 @@ from trpo_cli.samplers.streams import Streams, Stretch, run_streams, stream_stat
 from trpo_cli.sims.base import Simulator, Task, require_savable
 
 FEW_PATHS = 5  # with fewer paths alive the baseline keeps its last value (authors' code)
+
+
+class Estimated(NamedTuple):
+    """What a value function says of a batch."""
+
+    advantages: NDArray[np.float64]  # [M]
+    targets: NDArray[np.float64]  # [M] of the value function
+    variance: float  # of the advantages of all workers, before they were standardised
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,14 @@ class SinglePath:
             assert self.steps_per_iteration is not None and value is not None
             before, n_steps = memory.streams or Streams.begin(self.streams), self.steps_per_iteration // self.streams
             stretch, after = run_streams(task, actor, draw, n_steps, before, group)
-            batch = self._batch(policy, stretch, *self.estimated_advantages(stretch, value, group), group)
+            batch = self._estimated_batch(policy, stretch, self.estimated_advantages(stretch, value, group), group)
             return Sampled(batch, stream_stats(stretch, after, task.step_limit, group), after)
         roll, dropped = self.paths(task, actor, draw, group, memory.hint)
         if value is None:
-            batch = self._batch(policy, roll, self.advantages(roll, group), None, group)
+            batch = self._batch(policy, roll, self.advantages(roll, group), group)
         else:
-            batch = self._batch(policy, roll, *self.estimated_advantages_of_episodes(roll, value, group), group)
+            found = self.estimated_advantages_of_episodes(roll, value, group)
+            batch = self._estimated_batch(policy, roll, found, group)
         stats = episode_stats(roll, task.step_limit, group, of_budget=self.steps_per_iteration is not None)
         stats["collect/sim_steps"] += dropped
         return Sampled(replace(batch, paths=Paths(roll.column, roll.rewards.sum(0))), stats)
@@ -96,10 +106,9 @@ class SinglePath:
         policy: Policy,
         seen: Rollout | Stretch,
         advantages: NDArray[np.float64],
-        targets: NDArray[np.float64] | None,
         group: Group,
     ) -> Batch:
-        """The batch of decisions with their advantages ``[M]`` and, with a value function, its targets ``[M]``."""
+        """The batch of decisions with their advantages ``[M]``."""
         old, actions = (torch.from_numpy(x) for x in (seen.params, seen.actions))
         return Batch(
             obs=seen.obs,
@@ -109,8 +118,12 @@ class SinglePath:
             log_q=policy.dist.log_prob(old, actions)[:, None],
             estimator="importance",
             n_states=int(group.sums(len(advantages))[0]),
-            targets=targets,
         )
+
+    def _estimated_batch(self, policy: Policy, seen: Rollout | Stretch, found: "Estimated", group: Group) -> Batch:
+        """The batch of decisions with what a value function says of them."""
+        batch = self._batch(policy, seen, found.advantages, group)
+        return replace(batch, targets=found.targets, advantage_variance=found.variance)
 
     def paths(self, task: Task, actor: PolicyActor, draw: Draw, group: Group, hint: float = nan) -> tuple[Rollout, int]:
         """This worker's share of the batch's episodes, and the steps that all workers simulated and dropped."""
@@ -133,10 +146,8 @@ class SinglePath:
         _, std = _mean_and_std(values, raw, group)
         return values / std if std > 0 else np.zeros_like(values)
 
-    def estimated_advantages_of_episodes(
-        self, roll: Rollout, value: ValueFunction, group: Group
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Advantages by a value function, standardised, and its targets: ``[M]`` each (Schulman et al. 2016).
+    def estimated_advantages_of_episodes(self, roll: Rollout, value: ValueFunction, group: Group) -> "Estimated":
+        """Advantages by a value function, standardised, and its targets (Schulman et al. 2016).
 
         What lies beyond a time limit, or beyond the simulator's own cut, is V of the true next observation.
         """
@@ -149,9 +160,7 @@ class SinglePath:
         found = generalised_advantages(roll.rewards, values, following, ended > 0, self.gamma, value.gae_lambda)
         return self._standardised(found[roll.t, roll.column], seen, value.least_advantage, roll.rewards, group)
 
-    def estimated_advantages(
-        self, stretch: Stretch, value: ValueFunction, group: Group
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def estimated_advantages(self, stretch: Stretch, value: ValueFunction, group: Group) -> "Estimated":
         """The same for streams: what lies beyond the end of the batch is V of the true next observation too."""
         seen = value(stretch.obs)
         values = seen.reshape(stretch.rewards.shape)
@@ -168,8 +177,8 @@ class SinglePath:
         least: float,
         rewards: NDArray[np.float64],
         group: Group,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Advantages ``[M]`` with mean 0 and standard deviation 1 if that is asked for, and the targets ``[M]``.
+    ) -> "Estimated":
+        """Advantages with mean 0 and standard deviation 1 if that is asked for, and the targets.
 
         All advantages are 0 if their deviation is below ``least`` of the root mean square of the rewards. Once a pole
         stands, every return is the same and what is left are errors of V: each step to the trust region's boundary,
@@ -179,8 +188,8 @@ class SinglePath:
         mean, std = _mean_and_std(advantages, targets, group)
         n, squares = group.sums(len(advantages), (rewards**2).sum())
         if std <= least * (squares / n) ** 0.5:
-            return np.zeros_like(advantages), targets
-        return ((advantages - mean) / std if self.standardise else advantages), targets
+            return Estimated(np.zeros_like(advantages), targets, std**2)
+        return Estimated((advantages - mean) / std if self.standardise else advantages, targets, std**2)
 
     def _time_baseline(self, returns: NDArray[np.float64], roll: Rollout, group: Group) -> NDArray[np.float64]:
         """Mean return of the paths alive at each time step ``[T]``; with few paths left the last mean is kept."""

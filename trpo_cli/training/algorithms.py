@@ -67,6 +67,11 @@ class PolicyUpdate:
         batch, stats, streams = self.sampler(self.task, policy, theta, draw, group, memory)
         collected = perf_counter()
         row: Row = stats | {"time/collect_s": collected - start}
+        if self.critic is not None and state.critic is not None and batch.advantage_variance is not None:
+            variance, weight = batch.advantage_variance, self.critic.advantage_memory
+            critic_state, fraction = state.critic.after_advantages(variance, weight)
+            state, batch = replace(state, critic=critic_state), replace(batch, kl_fraction=fraction)
+            row["update/kl_fraction"] = fraction
         if value is not None and group.size > 1 and batch.n_states <= SMALL_BATCH and batch.obs.dtype != object:
             whole = batch.gathered(group)
             learnt = self._learn(policy, state, whole, draw, Group.alone()) if group.leads else None
