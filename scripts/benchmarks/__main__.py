@@ -20,7 +20,7 @@ from rich.table import Table  # noqa: E402
 
 from benchmarks import atari, iterations, sampling, updates  # noqa: E402
 from benchmarks.measure import Clock, Row, watch  # noqa: E402
-from trpo_cli.parallel.processes import available_cores  # noqa: E402
+from trpo_cli.parallel.cores import available_cores  # noqa: E402
 from trpo_cli.runs.provenance import run_info  # noqa: E402
 
 BUSY = 0.2  # if other programs use more cores than this, the figures are not reliable

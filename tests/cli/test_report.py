@@ -36,8 +36,9 @@ def test_bad_input_ends_with_one_sentence_and_status_2(
     assert all(word in printed.err for word in named) and printed.err.count("\n") == 1 and printed.out == ""
 
 
-def test_torch_is_not_imported():
-    code = "import sys, trpo_cli.cli.report; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("command", ["report", "train"])
+def test_torch_is_not_imported(command: str):
+    code = f"import sys, trpo_cli.cli.{command}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -119,7 +119,7 @@ def test_only_the_leader_logs(conf: Path, tmp_path: Path):
         ("logger=lines logger.lines.lable=x", "logger.lines.lable does not exist; did you mean logger.lines.label?"),
         ("logger=lines logger.lines=3", "logger.lines=3 is not a logger's section of keys; "),
         ("logger=wandb logger.wandb.mode=disabled", "logger.wandb.mode=disabled must be online or offline"),
-        ("logger=wandb logger.wandb.tags=a", "logger.wandb.tags=a is not a list; write logger.wandb.tags=[a]"),
+        ("logger=wandb logger.wandb.tags=a", "logger.wandb.tags=a is not a list; write 'logger.wandb.tags=[a]'"),
         ("logger=wandb logger.wandb.wait_s=inf", "logger.wandb.wait_s=inf must be a finite number > 0"),
         ("logger=mlflow logger.mlflow.wait_s=0", "logger.mlflow.wait_s=0.0 must be a finite number > 0"),
         ("logger=misplaced", "logger._target_=own_loggers.Lines is not a logger's section of keys; "),

@@ -102,7 +102,7 @@ def test_reports_of_atari_refuse_other_runs_in_one_sentence(tmp_path: Path, caps
 
 
 def test_chance_plays_every_action_alike(runs: Path, tmp_path: Path):
-    found = json.loads((runs / "atari/pong/trpo-single/seed0/evaluation_random.json").read_text())
+    found = json.loads((runs / "atari/pong/trpo-single/seed0/evaluation_random_episodes3.json").read_text())
     assert found["random"] and found["episodes"] == 3
     with pytest.raises(ConfigError, match="greedy=true and random=true cannot both"):
         parse([f"run={runs}", "greedy=true", "random=true"])

@@ -105,9 +105,9 @@ def test_a_stream_that_no_episode_has_ended_in_yet_has_no_score(tmp_path: Path, 
     directory = executed(planned(*words, "total_steps=200"))
     assert rows(directory)[0]["collect/score"] is None
     assert rows(directory)[0]["sim_steps_total"] == 200 + 200  # those that the first input scales come from count
-    assert "score -" in capfd.readouterr().out
+    assert "return -" in capfd.readouterr().out
     assert execute(planned(*words, "total_steps=200"), Group(), lambda: 0) == 0  # finished: it says so
-    assert "(1 iterations, score -)" in capfd.readouterr().out
+    assert "is finished (1 iterations): return -" in capfd.readouterr().out
     found = rows(executed(planned(*words, "total_steps=1200")))
     assert [row["collect/n_episodes"] for row in found] == [0, 0, 0, 4, 0] and found[-1]["collect/score"] < -1
 

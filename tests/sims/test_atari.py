@@ -121,7 +121,7 @@ def test_one_decision_is_four_frames_of_the_emulator_and_the_last_screen_is_seen
     for t in range(300):
         np.testing.assert_array_equal(pixels(sim, states)[0], seen[-4:])
         choice = actions(sim, t, 1)
-        states, rewards, terminated, _ = sim.step(states, choice)
+        states, rewards, terminated, *_ = sim.step(states, choice)
         assert rewards[0] == sum(ale.act(int(JOYSTICK[tuple(choice[0])])) for _ in range(4))
         assert terminated[0] == ale.game_over()
         seen.append(screen_by_hand(ale))
@@ -189,7 +189,7 @@ def test_a_lost_life_ends_the_episode_only_if_asked_for():
         sim = game("breakout", life_loss_ends=ends)
         states, fire = sim.reset(rngs(1)), np.array([[0, 0, 1]])
         for t in range(400):  # noqa: B007 - the count is the result
-            states, _, terminated, _ = sim.step(states, fire)
+            states, _, terminated, *_ = sim.step(states, fire)
             if terminated[0]:
                 break
         lengths.append(t)
@@ -200,7 +200,7 @@ def test_rewards_are_raw_or_clipped():
     def points(sim: Atari) -> set[float]:
         states, found = sim.reset(rngs(1)), set()
         for _ in range(120):
-            states, rewards, terminated, _ = sim.step(states, np.array([[0, 0, 1]]))
+            states, rewards, terminated, *_ = sim.step(states, np.array([[0, 0, 1]]))
             found.add(float(rewards[0]))
             if terminated[0]:
                 break

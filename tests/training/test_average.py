@@ -72,7 +72,8 @@ def test_everyone_who_asks_for_the_policy_gets_the_mean(run: Path) -> None:
     assert torch.equal(theta, mean)
     mode = policy.dist.mode(policy.params(mean, policy.tensor(obs[None])))
     assert trpo_cli.load(run).predict(obs)[0] == pytest.approx(sim.action_space.controls(mode.numpy())[0])
-    start = start_from(run, json.loads(json.dumps(dict(planned(*SMALL).config))), planned(*SMALL).task.sim)
+    plan = planned(*SMALL)
+    start = start_from(run, "last", plan.config, plan.task.sim)
     assert torch.equal(start.source.learnt, mean)
     begun = start.replaces(planned(*SMALL).algorithm.initial())
     assert torch.equal(begun.theta, mean) and begun.average is None

@@ -58,7 +58,7 @@ def test_a_checkpoint_gives_back_every_number(search: Arrays | None):
 def test_a_checkpoint_gives_back_moments_and_streams():
     inputs = InputMoments(3.0, np.array([0.5, 2.0]), np.array([1.0, 0.25]))
     saved = ({"seed": np.array(2**40), "actions": np.zeros((0,))}, {"seed": np.array(1), "actions": np.ones((3, 2))})
-    streams = Streams(saved, np.array([0, 3]), np.array([0.0, 1 / 3]), np.array([[1.5, 2.0, 1.0]]))
+    streams = Streams(saved, np.array([0, 3]), np.array([0.0, 1 / 3]), np.array([[1.5, 2.0, 1.0, 0.0]]))
     state = replace(state_with(None), inputs=inputs, streams=streams)
     back = TrainingState.from_dict(stored(state.to_dict()))
     for found, expected in ((back.inputs, inputs), (back.streams, streams)):

@@ -13,8 +13,7 @@ from statistics import mean, stdev
 from types import TracebackType
 from typing import Any, Self
 
-from trpo_cli.runs.directory import read_json
-from trpo_cli.runs.files import DESCRIPTION, LAST, RETURN, SCORE, final, last_rows, score_is_shown
+from trpo_cli.runs.files import DESCRIPTION, LAST, RETURN, SCORE, final, last_rows, read_json, score_is_shown
 
 _LEDGER = "TRPO_SWEEP"  # environment variable: the file that every job of a sweep adds its line to
 SHOWN = {RETURN: f"return (last {LAST})", SCORE: f"score (last {LAST})"}  # means over so many iterations

@@ -1,5 +1,6 @@
 """Table 1: scores on the seven games, the paper's rows and ours as ``trpo-eval`` measured them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,13 @@ def report(runs: Sequence[Run], out: Path) -> str:
 
 
 def _first(name: str, curves: Sequence[Curve]) -> Result | None:
-    """Return the first evaluation of this name in the directories of the curves' runs."""
-    paths = (run.directory / name for curve in curves for run in curve.runs)
-    return next((read_json(path) for path in paths if path.is_file()), None)
+    """Return the first run's evaluation of this name; of several, which differ in episodes and seed, the longest."""
+    named = re.compile(rf"{Path(name).stem}(_episodes\d+)?(_seed\d+)?\.json")
+    for run in (run for curve in curves for run in curve.runs):
+        found = [read_json(path) for path in sorted(run.directory.glob("*.json")) if named.fullmatch(path.name)]
+        if found:
+            return max(found, key=lambda result: int(result["episodes"]))
+    return None
 
 
 def _csv_lines(name: str, results: Sequence[Result | None]) -> list[list[str]]:

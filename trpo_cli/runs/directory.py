@@ -13,7 +13,7 @@ from typing import Any
 
 from trpo_cli.errors import ConfigError, RunError
 from trpo_cli.runs.checkpoint import CHECKPOINT, PREVIOUS, write_all
-from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, flat
+from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, flat, read_json
 
 FORMAT = 2  # of run.json: goes up when its identity is written in another way
 CONTINUED = "continued"  # the key of run.json that lists the changes of machine, code or command during the run
@@ -144,16 +144,3 @@ def continued_description(description: Mapping[str, Any], info: Mapping[str, Any
 def to_json(content: Mapping[str, Any], indent: int | None = None) -> bytes:
     """Return one line of JSON, or several lines with ``indent``. NaN is refused: many JSON parsers cannot read it."""
     return (json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in ``path``, or None if there is no such file. Raises ConfigError for other content."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: start a new run with another name=.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} does not hold a JSON object: start a new run with another name=.")
-    return content

@@ -7,11 +7,26 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from trpo_cli.errors import ConfigError
+
 PROGRESS = "progress.jsonl"
 DESCRIPTION = "run.json"
 DONE = "done.json"
 LAST = 5  # a final value is the mean over this many iterations, here and in every report
 RETURN, SCORE = "collect/episode_return", "collect/score"  # columns
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in ``path``, or None if there is no such file. Raises ConfigError for other content."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: start a new run with another name=.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} does not hold a JSON object: start a new run with another name=.")
+    return content
 
 
 def last_row(directory: Path) -> dict[str, Any] | None:

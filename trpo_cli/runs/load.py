@@ -16,8 +16,8 @@ from trpo_cli.errors import ConfigError, require
 from trpo_cli.policies.base import InputMap, Policy
 from trpo_cli.policies.distributions import distribution_for
 from trpo_cli.runs.checkpoint import BEST, CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
-from trpo_cli.runs.directory import CONTINUED, read_json, require_format
-from trpo_cli.runs.files import DESCRIPTION, PROGRESS
+from trpo_cli.runs.directory import CONTINUED, require_format
+from trpo_cli.runs.files import DESCRIPTION, PROGRESS, read_json
 from trpo_cli.runs.trained import Description, Params, TrainedPolicy, input_dtype, input_shape, quiet, read_description
 from trpo_cli.sims.gymnasium_spaces import action_space, channels_axis, is_picture, shape_seen
 from trpo_cli.sims.spaces import from_json

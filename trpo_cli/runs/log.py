@@ -31,12 +31,11 @@ from trpo_cli.runs.directory import (
     continued_description,
     describe_differences,
     disk_errors,
-    read_json,
     require_same_run,
     take_lock,
     to_json,
 )
-from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, json_value, last_row
+from trpo_cli.runs.files import DESCRIPTION, DONE, PROGRESS, json_value, last_row, read_json
 from trpo_cli.runs.logger import LoggedRun, Logger, OpenLogger
 
 
