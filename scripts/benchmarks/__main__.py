@@ -18,7 +18,7 @@ from typing import Any  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks import atari, iterations, sampling, updates  # noqa: E402
+from benchmarks import atari, iterations, many_cores, sampling, updates  # noqa: E402
 from benchmarks.measure import Clock, Row, watch  # noqa: E402
 from trpo_cli.parallel.cores import available_cores  # noqa: E402
 from trpo_cli.runs.provenance import run_info  # noqa: E402
@@ -44,6 +44,11 @@ def sections(n_cores: int) -> dict[str, list[Section]]:
         "atari": [
             *(partial(atari.sampler_rate, game, atari.AtariSize(64, 150, 3), n_cores) for game in ("pong", "breakout")),
             partial(atari.derivatives, 10_000, 5),
+        ],
+        "many_cores": [
+            partial(many_cores.decision_costs, n, atari.AtariSize(lanes, 60, 3))
+            for n in many_cores.numbers_of_processes(n_cores)
+            for lanes in (8, 32, 64)
         ],
         "update": [partial(updates.derivatives, env, size) for env in ("hopper_v5", "hopper") for size in batches],
         "memory": [partial(updates.memory, "hopper", 1_000_000, (1.0, 0.1))],

@@ -50,7 +50,7 @@ def sampler_rate(game: str, size: AtariSize, n_workers: int) -> list[Row]:
         p = parts(game)
         rate = own_sampler(p, size.lanes, size.step_limit, group)
         rate()  # makes the emulators
-        return in_turns(size.repeats, rate, _emulator(parts(game), size, group))
+        return in_turns(size.repeats, rate, emulator(parts(game), size, group))
 
     rounds = on_cores(n_workers, task)
     name = f"sampler atari/{game}, {n_workers} processes, {size.lanes} lanes each"
@@ -63,7 +63,7 @@ def sampler_rate(game: str, size: AtariSize, n_workers: int) -> list[Row]:
     return rows
 
 
-def _emulator(p: Parts, size: AtariSize, group: Group) -> Callable[[], float]:
+def emulator(p: Parts, size: AtariSize, group: Group) -> Callable[[], float]:
     """Measure the limit: four frames per random action, in the same number of emulators, without observations."""
     states = p.sim.reset([np.random.default_rng(lane) for lane in range(size.lanes)])
     emulators = [p.sim._emulators.at(state) for state in states]

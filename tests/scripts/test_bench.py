@@ -188,4 +188,5 @@ def test_every_measurement_has_a_name_for_the_command_line():
     assert set(bench.sections(2)) == {
         *("sampler", "falling", "one_core", "gymnasium", "atari", "update", "memory", "scaling", "share", "sb3"),
         "training",
+        "many_cores",
     }
