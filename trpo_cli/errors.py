@@ -21,6 +21,10 @@ class RunError(RuntimeError):
     """A run that cannot go on (disk, dead worker, simulator); the command prints the sentence and exits with 1."""
 
 
+class RunWarning(UserWarning):
+    """Something is not as the user believes, and the command goes on; commands print the sentence."""
+
+
 class StuckError(RunError):
     """A run that cannot go on, and that the same command does not help; the sentence says what does."""
 

@@ -57,6 +57,9 @@ def test_the_commands_take_it(run: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     longer = f"Make it longer: trpo-train continue='{run}' iterations=4"
     assert longer in capfd.readouterr().out.splitlines()
     assert trpo_cli.train([f"continue={run}", "iterations=3"]) == run
+    capfd.readouterr()
+    trpo_cli.train([f"continue={run}", "iterations=1", "stop_at=1000"])  # less than is done, and a score far away
+    assert f"continue='{run}' iterations=6" in capfd.readouterr().out.splitlines()[1]
     assert len((run / "progress.jsonl").read_text().splitlines()) == 3
 
 

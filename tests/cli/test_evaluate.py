@@ -19,7 +19,7 @@ from video_frames import frames
 import trpo_cli
 from trpo_cli.cli import train as cli
 from trpo_cli.cli.evaluate import MEANING, USAGE, Request, _summary, evaluate, load_trained, parse, play
-from trpo_cli.errors import ConfigError
+from trpo_cli.errors import ConfigError, RunWarning
 from trpo_cli.samplers.randomness import Draw
 
 LIMIT = 60
@@ -116,9 +116,13 @@ def test_a_damaged_checkpoint_gives_way_to_its_predecessor(run: Path, tmp_path: 
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     (copy / "checkpoint.pt").write_bytes(b"rubbish")
-    assert score(copy)["iterations"] == 3
+    with pytest.warns(RunWarning, match=r"copy/checkpoint\.pt is damaged; the state after 3 iterations is used$"):
+        assert score(copy)["iterations"] == 3
     (copy / "checkpoint.previous.pt").unlink()
-    with pytest.raises(ConfigError, match=r"copy has no checkpoint that can be read: train it first$"):
+    with pytest.raises(ConfigError, match=r"copy has no checkpoint that can be read: checkpoint\.pt damaged$"):
+        score(copy)
+    (copy / "checkpoint.pt").unlink()
+    with pytest.raises(ConfigError, match=r"copy has no checkpoint: train it first$"):
         score(copy)
 
 

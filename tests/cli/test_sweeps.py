@@ -61,7 +61,7 @@ def test_each_job_has_its_directory_and_finished_ones_are_left_alone(launcher: t
         for seed in (0, 1)
     }
     *_, first, second, _, longer = command.output().splitlines()
-    assert longer == "Make a job longer: trpo-train continue=DIRECTORY iterations=…"
+    assert longer == "Make a job longer: trpo-train continue=DIRECTORY iterations=…, or total_steps=… if that ends it"
     means = [line.split()[:2] for line in (first, second)]
     assert sorted(means) == [["workers=1", "2"], ["workers=2", "2"]]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("progress.jsonl")}

@@ -197,6 +197,46 @@ def test_an_observation_of_another_shape_is_refused_in_one_sentence(run: Path, o
         trpo_cli.load(run).predict(obs)
 
 
+def repeated(part: Any, n: int) -> Any:
+    """A batch of ``n`` times the same part of an observation."""
+    if isinstance(part, tuple):
+        return tuple(repeated(inner, n) for inner in part)
+    return {k: repeated(v, n) for k, v in part.items()} if isinstance(part, dict) else np.stack([part] * n)
+
+
+def test_parts_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    description, policy, theta = described("Named")
+    write(tmp_path / "named.npz", description, policy, theta)
+    loaded = trpo_cli.load(tmp_path / "named.npz")
+    (one,) = observations(description, 1)
+    key = next(key for key, part in one.items() if isinstance(part, np.ndarray) and part.ndim == 1)
+    longer = one | {key: np.zeros(len(one[key]) + 1, one[key].dtype)}
+    sentence = rf"^obs\['{key}'\] has the shape \({len(one[key]) + 1},\); this policy's"
+    with pytest.raises(ConfigError, match=sentence):
+        loaded.predict(longer)
+    batches = {name: repeated(part, 3 if name == key else 2) for name, part in one.items()}
+    with pytest.raises(ConfigError, match=rf"different numbers of observations: .*obs\['{key}'\] 3"):
+        loaded.predict(batches)
+    with pytest.raises(ConfigError, match=r"it looks like what env\.reset\(\) returns: give its first part"):
+        loaded.predict((one, {}))
+
+
+def test_an_observation_with_its_info_is_told_apart(run: Path) -> None:
+    loaded = trpo_cli.load(run)
+    (obs,) = observations(loaded.description, 1)
+    with pytest.raises(ConfigError, match=r"is no array \(it looks like what env\.reset\(\) returns"):
+        loaded.predict((obs, {"x": 1}))
+
+
+def test_the_arrays_hold_the_bounds_of_the_actions(tmp_path: Path) -> None:
+    description, policy, theta = described("Pushed")
+    write(tmp_path / "pushed.npz", description, policy, theta)
+    with np.load(tmp_path / "pushed.npz") as arrays:
+        space: Any = description.action_space
+        np.testing.assert_array_equal(arrays["action_low"], space.low.ravel())
+        np.testing.assert_array_equal(arrays["action_high"], space.high.ravel())
+
+
 def test_what_is_no_policy_is_refused_in_one_sentence(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

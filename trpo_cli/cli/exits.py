@@ -8,15 +8,16 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from omegaconf.errors import OmegaConfBaseException
 
 from trpo_cli.config.messages import explain_value
-from trpo_cli.errors import ConfigError, Interrupted, RunError, StuckError
+from trpo_cli.errors import ConfigError, Interrupted, RunError, RunWarning, StuckError
 from trpo_cli.parallel.children import end_all, for_command
 
 
@@ -42,7 +43,8 @@ def sentences(command: str) -> Iterator[None]:
     before = {number: signal.signal(number, at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _require_working_directory()
-        yield
+        with _warnings_as_sentences(command):
+            yield
     except (Exception, Interrupted) as error:
         if (found := verdict(error)) is None:
             raise
@@ -51,6 +53,24 @@ def sentences(command: str) -> Iterator[None]:
         for number, handler in before.items():
             if signal.getsignal(number) is at_once:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _warnings_as_sentences(command: str) -> Iterator[None]:
+    """Print a `RunWarning` as one sentence on the error stream, and leave all other warnings as they are."""
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, RunWarning):
+            say(command, str(message))
+        else:
+            others(message, category, *rest, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = others
 
 
 def verdict(error: BaseException) -> tuple[int, str] | None:

@@ -134,7 +134,9 @@ def _run_hydra(job: Callable[..., Path]) -> None:
                 failures.append(_explained(error, composed, sweeps))
         jobs = [] if ledger is None else ledger.jobs()
         if jobs:
-            longer = "\n\nMake a job longer: trpo-train continue=DIRECTORY iterations=…"
+            longer = (
+                "\n\nMake a job longer: trpo-train continue=DIRECTORY iterations=…, or total_steps=… if that ends it"
+            )
             print(f"\n{table(jobs)}{longer if any(job.status == 0 for job in jobs) else ''}", flush=True)
     if failures:
         if sweeps:

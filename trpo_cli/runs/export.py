@@ -134,6 +134,7 @@ def _write_npz(out: Path, graph: Graph) -> None:
     arrays |= {"input_centre": inputs.centre, "input_half_range": inputs.half_range, "input_clip": inputs.clip}
     if controls.factors is None:
         arrays |= {"action_centre": controls.centre, "action_half_range": controls.half_range}  # type: ignore[attr-defined]
+        arrays |= {"action_low": controls.low, "action_high": controls.high}  # type: ignore[attr-defined]
     np.savez(out, **arrays)
 
 

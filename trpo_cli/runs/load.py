@@ -1,6 +1,7 @@
 """A trained policy from a run directory, or from a file that ``trpo-export`` wrote. No simulator is made."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trpo_cli.errors import ConfigError, require
+from trpo_cli.errors import ConfigError, RunWarning, require
 from trpo_cli.policies.base import InputMap, Policy
 from trpo_cli.policies.distributions import distribution_for
 from trpo_cli.runs.checkpoint import BEST, CHECKPOINT, PREVIOUS, BrokenCheckpointError, load_checkpoint
@@ -104,13 +105,21 @@ def read_checkpoint(run: Path, which: str = "last") -> dict[str, Any]:
     require(which in CHECKPOINTS, "checkpoint", which, f"one of {', '.join(CHECKPOINTS)}")
     if which == "best" and not (run / BEST).exists():
         raise ConfigError(f"run={run} has no {BEST}: it is kept by runs with eval.every=…; leave checkpoint=best out")
+    damaged = []
     for name in CHECKPOINTS[which]:
         if (run / name).exists():
             try:
-                return load_checkpoint(run / name)
+                saved = load_checkpoint(run / name)
             except BrokenCheckpointError:
+                damaged.append(name)
                 continue
-    raise ConfigError(f"run={run} has no checkpoint that can be read: train it first")
+            if damaged:
+                sentence = f"{run / damaged[0]} is damaged; the state after {saved['iteration']} iterations is used"
+                warnings.warn(sentence, RunWarning, stacklevel=2)
+            return saved
+    if damaged:
+        raise ConfigError(f"run={run} has no checkpoint that can be read: {' and '.join(damaged)} damaged")
+    raise ConfigError(f"run={run} has no checkpoint: train it first")
 
 
 def _about(run: Path, info: Mapping[str, Any], cfg: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +162,7 @@ def _from_npz(path: Path, description: Description) -> Params:
     with path.open("rb") as file, np.load(file) as arrays:
         pieces = {name: arrays[name] for name in arrays.files}
     maps = [pieces.pop(name) for name in ("input_centre", "input_half_range", "input_clip")]
-    for name in ("action_centre", "action_half_range"):
+    for name in ("action_centre", "action_half_range", "action_low", "action_high"):
         pieces.pop(name, None)
     theta = torch.from_numpy(np.concatenate([piece.ravel() for piece in pieces.values()]))
     if len(theta) != policy.n_parameters:

@@ -176,23 +176,37 @@ class TrainedPolicy:
     def _inputs(self, obs: Any) -> tuple[NDArray[Any], bool]:
         """Observations as the policy sees them ``[n, …]``, and whether there was one without an axis for a batch."""
         space = self.observation_space
-        part, inner = obs, space
-        while isinstance(inner, spaces.Dict | spaces.Tuple):  # the first array tells whether it is a batch
-            key = next(iter(inner.spaces)) if isinstance(inner, spaces.Dict) else 0
-            if not isinstance(part, Mapping if isinstance(inner, spaces.Dict) else tuple) or len(part) != len(
-                inner.spaces
-            ):
-                raise ConfigError(f"obs={part!r:.100} has not the parts {_parts(inner)}; {self._wanted()}")
-            if isinstance(inner, spaces.Dict) and key not in part:
-                raise ConfigError(f"obs={part!r:.100} has no part {key!r}; {self._wanted()}")
-            part, inner = part[key], inner.spaces[key]  # type: ignore[index]
-        shape, wanted = np.shape(part), inner.shape or ()
-        if shape == wanted:
+        sizes = self._sizes(obs, space, "obs")
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{place} {'one' if n is None else n}" for place, n in sizes.items())
+            raise ConfigError(f"the parts of obs hold different numbers of observations: {told}; {self._wanted()}")
+        n = next(iter(sizes.values()))
+        if n is None:
             return self._seen([obs]), True
+        has_parts = isinstance(space, spaces.Dict | spaces.Tuple)
+        return self._seen(list(iterate(batch_space(space, n), obs) if has_parts else obs)), False
+
+    def _sizes(self, obs: Any, space: Space, place: str) -> dict[str, int | None]:
+        """For each array of ``obs`` how many observations it holds; None: one, without an axis for a batch."""
+        if isinstance(space, spaces.Dict | spaces.Tuple):
+            keys, kind = _parts(space), Mapping if isinstance(space, spaces.Dict) else tuple
+            given = list(obs) if isinstance(obs, Mapping) else list(range(len(obs))) if isinstance(obs, tuple) else []
+            if not isinstance(obs, kind) or set(given) != set(keys):
+                raise ConfigError(f"{place}={obs!r:.100} has not the parts {keys}{_of_reset(obs)}; {self._wanted()}")
+            sizes: dict[str, int | None] = {}
+            for key in keys:
+                sizes |= self._sizes(obs[key], space.spaces[key], f"{place}[{key!r}]")
+            return sizes
+        wanted = space.shape or ()
+        try:
+            shape = np.shape(obs)
+        except ValueError as error:
+            raise ConfigError(f"{place}={obs!r:.100} is no array{_of_reset(obs)}; {self._wanted()}") from error
+        if shape == wanted:
+            return {place: None}
         if shape[1:] == wanted and len(shape) == len(wanted) + 1:
-            each = iterate(batch_space(space, shape[0]), obs) if inner is not space else list(part)
-            return self._seen(list(each)), False
-        raise ConfigError(f"obs has the shape {shape}; {self._wanted()}")
+            return {place: shape[0]}
+        raise ConfigError(f"{place} has the shape {shape}; {self._wanted()}")
 
     def _seen(self, observations: list[Any]) -> NDArray[Any]:
         space, shape = self.observation_space, shape_seen(self.observation_space)
@@ -209,21 +223,23 @@ class TrainedPolicy:
         )
 
 
+def _of_reset(obs: Any) -> str:
+    """A hint for an observation that still has its ``info`` beside it."""
+    pair = isinstance(obs, tuple) and len(obs) == 2 and isinstance(obs[1], Mapping)
+    return " (it looks like what env.reset() returns: give its first part)" if pair else ""
+
+
 def _parts(space: spaces.Dict | spaces.Tuple) -> list[Any]:
     return list(space.spaces) if isinstance(space, spaces.Dict) else list(range(len(space.spaces)))
 
 
 def _require_member(obs: Any, space: Space, wanted: Callable[[], str]) -> None:
-    """Raise ConfigError for what the space does not have: other parts, options or bytes, numbers that are not finite.
+    """Raise ConfigError for what the space does not have: other options or bytes, numbers that are not finite.
 
     Bounds of real numbers are not checked: environments leave them too.
     """
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        keys = _parts(space)
-        given = set(obs) if isinstance(obs, Mapping) else set(range(len(obs)))
-        if given != set(keys):
-            raise ConfigError(f"obs={obs!r:.100} has not the parts {keys}; {wanted()}")
-        for key in keys:
+        for key in _parts(space):
             _require_member(obs[key], space.spaces[key], wanted)
         return
     x = np.asarray(obs)

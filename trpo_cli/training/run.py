@@ -174,7 +174,7 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
         print(f"{plan.directory} is finished ({done['iterations']} iterations): {_final(plan, log)}.")
         if plan.evaluate is not None and log.earlier_setting("eval") != plan.config["eval"]:
             print("eval.every and eval.episodes apply to the iterations that follow if it is made longer.")
-        print(_what_next(plan))
+        print(_what_next(plan, done["iterations"], done["sim_steps_total"], done.get("stopped_at")))
         return 0
     group.from_leader(state)
     limits, title = plan.schedule, _title(plan, group)
@@ -226,7 +226,7 @@ def _finish(plan: Plan, state: TrainingState, log: RunLog, score: float | None) 
     if stop_at is not None and state.score is not None and state.score >= stop_at:
         what = "an evaluation" if plan.evaluate else "a batch"
         print(f"It ended because the score of {what}, {number(state.score)}, reached stop_at={stop_at:g}.")
-    print(_what_next(plan))
+    print(_what_next(plan, state.iteration, state.sim_steps_total, state.score))
     return 0
 
 
@@ -258,11 +258,15 @@ def _never_updated(log: RunLog) -> str:
     return f"It did not take a single update: the policy is the one that it began with ({reason})."
 
 
-def _what_next(plan: Plan) -> str:
-    """The commands that show a finished run, and that make it longer."""
+def _what_next(plan: Plan, iterations: int, steps: int, score: float | None) -> str:
+    """The commands that show a run that ended after so much, and that make it longer."""
     limits, directory = plan.schedule, shlex.quote(str(plan.directory))
-    longer = [f"{key}={2 * limit}" for key in ("iterations", "total_steps") if (limit := getattr(limits, key))]
-    words = [*longer, *([] if limits.stop_at is None else ["stop_at=null"])]
+    done = {"iterations": iterations, "total_steps": steps}
+    longer = [
+        f"{key}={2 * (limit if 2 * limit > n else n)}" for key, n in done.items() if (limit := getattr(limits, key))
+    ]
+    reached = limits.stop_at is not None and score is not None and score >= limits.stop_at
+    words = [*longer, *(["stop_at=null"] if reached else [])]
     extend = f"Make it longer: trpo-train continue={directory} {' '.join(words)}"
     return f"{extend}\n{_where_to_look(plan)}"
 
