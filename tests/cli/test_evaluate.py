@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,20 @@ def test_the_seed_decides_every_episode_and_their_number_none(run: Path):
     assert fewer["returns"] == first["returns"][:3]
     assert score(run, greedy=True)["returns"] != first["returns"]
     assert score(run, episodes=1)["return_standard_error"] is None
+
+
+def test_an_evaluation_of_an_earlier_policy_is_kept(tmp_path: Path):
+    request = Request(run=str(tmp_path), episodes=3)
+    request.json.write_text('{"iterations": 40, "episodes": 3}')
+    request.keep_earlier(request.json, 40)
+    assert request.json.exists()  # the same policy: the same numbers
+    request.keep_earlier(request.json, 80)
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation_episodes3_iterations40.json"]
+    request.keep_earlier(request.json, 80)  # nothing there
+    named = replace(request, out=str(tmp_path / "mine.json"))
+    named.json.write_text('{"iterations": 40, "episodes": 3}')
+    named.keep_earlier(named.json, 80)
+    assert named.json.exists()
 
 
 def test_a_damaged_checkpoint_gives_way_to_its_predecessor(run: Path, tmp_path: Path):

@@ -80,16 +80,26 @@ class Request:
 
     def require_own_file(self) -> None:
         """Refuse to write over another evaluation: older versions left episodes and seed out of the name."""
-        found: dict[str, Any] = {}
-        if not self.out:
-            with suppress(OSError, ValueError, TypeError):  # none, or a damaged one
-                found = dict(json.loads(self.json.read_text(encoding="utf-8")))
+        found = self._earlier(self.json)
         for key in NUMBERS:
             if key in found and found[key] != (wanted := getattr(self, key)):
                 raise ConfigError(
                     f"{self.json} holds an evaluation with {key}={found[key]}, and this one has {key}={wanted}: "
                     "give it another file with out=…"
                 )
+
+    def keep_earlier(self, path: Path, iterations: int) -> None:
+        """Give an evaluation in ``path`` after fewer iterations of the run another name: ``…_iterations40.json``."""
+        before = self._earlier(path).get("iterations")
+        if before not in (None, iterations):
+            path.replace(path.with_stem(f"{path.stem}_iterations{before}"))
+
+    def _earlier(self, path: Path) -> dict[str, Any]:
+        """What the file holds already; nothing if ``out`` names it, which is written over."""
+        if not self.out:
+            with suppress(OSError, ValueError, TypeError):  # none, or a damaged one
+                return dict(json.loads(path.read_text(encoding="utf-8")))
+        return {}
 
 
 def usage() -> str:
@@ -255,6 +265,7 @@ def _report(request: Request) -> int:
     seed_global_generators(request.seed)
     result = evaluate(request)
     try:
+        request.keep_earlier(out, result["iterations"])
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write to {request.json}: {error.strerror}") from error
