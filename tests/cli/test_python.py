@@ -60,3 +60,8 @@ def test_the_examples_of_the_readme_work(
     exec(loop.replace("ITERATIONS, SEED = 10, 0", "ITERATIONS, SEED = 3, 0"), {})
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
     assert [row[0] for row in rows] == ["0", "1", "2"] and all(float(row[2]) <= 0.01 for row in rows)
+
+
+def test_one_word_instead_of_a_list_is_refused():
+    with pytest.raises(ConfigError, match=r"^overrides='env=hopper' must be a list of words: trpo_cli\.train\(\["):
+        trpo_cli.train("env=hopper")

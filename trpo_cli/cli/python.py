@@ -31,6 +31,8 @@ def train(overrides: Sequence[str]) -> Path:
     The workers are processes of their own, and what they print goes to the program's standard output.
     Raises ConfigError, which is a ValueError, before anything starts; RunError if the run cannot go on or was stopped.
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides={overrides!r} must be a list of words: trpo_cli.train([{overrides!r}])")
     words = with_whole_numbers([as_typed(word) for word in overrides])
     cores = available_cores()
     if (run := run_to_continue(words)) is not None:
