@@ -69,6 +69,7 @@ def test_the_commands_take_it(run: Path, monkeypatch: pytest.MonkeyPatch, capfd:
         ("seed=3", "seed cannot change when a run goes on; continue= takes iterations, total_steps, workers, device"),
         ("optimizer=cem", "optimizer cannot change when a run goes on"),
         ("optimizer.kl_limit=1", "optimizer.kl_limit cannot change when a run goes on"),
+        ("average_over=0.5", "average_over cannot change when a run goes on"),
         ("name=other", "name cannot change when a run goes on"),
         ("iteration=3", "iteration does not exist; did you mean iterations?"),
         ("iterations=2,3", "iterations has several values, and continue= goes on with one run"),

@@ -46,7 +46,8 @@ def test_compare_tells_experiments_apart_by_name_where_nothing_else_does(make_ru
 
 
 def test_how_long_and_where_a_run_was_computed_makes_no_other_group(make_run: MakeRun, tmp_path: Path):
-    for seed, more in ((0, "eval: {every: 5, episodes: 3}"), (1, "total_steps: 9000\nloggers: [x]"), (2, "stop_at: 3")):
+    settings = ("eval: {every: 5, episodes: 3}", "total_steps: 9000\nlogger: {wandb: {project: x}}", "stop_at: 3")
+    for seed, more in enumerate(settings):
         config = make_run(seed=seed, scores=[1.0] * (3 + seed), options=OPTIONS) / ".hydra/config.yaml"
         config.write_text(f"{config.read_text()}{more}\ncheckpoint_every: {seed}\n")
     root = config.parents[6]

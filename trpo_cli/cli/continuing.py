@@ -19,7 +19,8 @@ from trpo_cli.runs.files import DESCRIPTION, flat
 from trpo_cli.runs.load import read_description_and_config
 from trpo_cli.training.run import Plan
 
-FIXED = {"seed", "step_limit", "name", "outputs", "path_scale", "init_from", "init_checkpoint", *GROUPS}
+FIXED = {"seed", "step_limit", "name", "outputs", "path_scale", "init_from", "init_checkpoint"}
+FIXED |= {"average_over", *GROUPS}
 
 
 def plan_to_continue(run: str, words: Sequence[str], cores: int) -> tuple[int, Plan]:

@@ -25,7 +25,7 @@ from trpo_cli.reports.tables import NONE, markdown, number, write_csv
 
 # Settings of the machine and of the bookkeeping, which do not make two runs different; the scale is in the numbers.
 IGNORED = {"seed", "workers", "device", "path_scale", "iterations", "total_steps"}
-IGNORED |= {"checkpoint_every", "max_refused", "stop_at", "eval", "loggers", "outputs"}
+IGNORED |= {"checkpoint_every", "max_refused", "stop_at", "outputs"}  # sections such as eval are left out as well
 
 
 def report(runs: Sequence[Run], out: Path, key: str | None, against: str) -> str:
