@@ -29,7 +29,7 @@ from trpo_cli.policies.base import Policy
 from trpo_cli.runs.load import read_checkpoint
 from trpo_cli.samplers.episodes import Purposes, run_episodes
 from trpo_cli.samplers.randomness import Draw
-from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.samplers.rollout import PolicyActor, solved
 from trpo_cli.sims.base import Simulator, Task
 from trpo_cli.sims.video import film, to_film
 from trpo_cli.training.state import TrainingState
@@ -231,7 +231,7 @@ def _summary(
 
     The fraction of solved episodes is there if the environment tells it.
     """
-    n, told = len(returns), success[~np.isnan(success)]
+    n = len(returns)
     error = float(returns.std(ddof=1) / sqrt(n)) if n > 1 else None
     return {
         "return_mean": float(returns.mean()),
@@ -239,7 +239,7 @@ def _summary(
         "score": float(returns.mean()) / limit,
         "score_standard_error": None if error is None else error / limit,
         "length_mean": float(lengths.mean()),
-        **({"success_fraction": float(told.mean())} if told.size else {}),
+        **solved(success, "success_fraction"),
         "returns": returns.tolist(),
     }
 

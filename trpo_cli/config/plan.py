@@ -72,30 +72,20 @@ def plan(
     parts = {"env": [sim], "policy": [network, policy], "sampler": [sampler], "optimizer": [optimizer]}
     require_members(policy, Policy, "policy: it")
     reasons = unused_fields(parts | {"critic": [critic]})
-    if critic is not None:
-        reasons["sampler.baseline"] = f"critic={choices['critic']} is the baseline"
     if searches:
         optimizer.start(np.zeros(policy.n_parameters))  # refuses a policy that is too large for it
         reasons |= _unused_by_a_search(config, choices)
     if not {**numbers, **more_numbers} or (searches and not more_numbers):
         reasons["path_scale"] = "no number of the sampler or the optimizer is multiplied by it"
-    if config["init_from"] and not searches:
-        reasons |= {f"policy.{key}": f"init_from={config['init_from']} decides it" for key in DECIDED}
-    if config["init_from"] is None:
-        reasons["init_checkpoint"] = "init_from is not set"
-    every, episodes = config["eval"]["every"], config["eval"]["episodes"]
-    if every is None:
-        reasons["eval.episodes"] = "eval.every is not set"
+    reasons |= _unused_beside_others(config, choices, critic is not None, searches)
     require_used(overrides, reasons)
     identity = _identity(config, {"sampler": numbers, "optimizer": more_numbers}, reasons)
     if directory is None:
-        directory = run_directory(cfg, choices)
-        if (folder := folder_of_a_sweep(directory, Path(cfg.outputs) / cfg.name, identity)) is not None:
-            config["name"] = f"{cfg.name}/{folder}"
-            directory = run_directory(OmegaConf.merge(cfg, {"name": config["name"]}), choices)
+        config["name"], directory = _name_and_directory(cfg, choices, identity)
     begins = (
         config["init_from"] and not searches and not any((directory / name).exists() for name in (CHECKPOINT, PREVIOUS))
     )
+    every, episodes = config["eval"]["every"], config["eval"]["episodes"]
     task, value = Task(sim, step_limit), None if critic is None else critic.build(sim.obs_shape)
     return Plan(
         directory=directory,
@@ -166,6 +156,31 @@ def require_lanes(plan: Plan, n_workers: int) -> None:
             f"{-(-streams // n_workers)} of them; use workers={-(-streams // most)}, or sampler.streams="
             f"{most * n_workers}"
         )
+
+
+def _name_and_directory(cfg: DictConfig, choices: Choices, identity: Mapping[str, Any]) -> tuple[str, Path]:
+    """``name`` and the run directory: the configured ones, or those of the job of a sweep that has begun this run."""
+    directory = run_directory(cfg, choices)
+    if (folder := folder_of_a_sweep(directory, Path(cfg.outputs) / cfg.name, identity)) is None:
+        return cfg.name, directory
+    name = f"{cfg.name}/{folder}"
+    return name, run_directory(OmegaConf.merge(cfg, {"name": name}), choices)
+
+
+def _unused_beside_others(
+    config: Mapping[str, Any], choices: Choices, has_critic: bool, searches: bool
+) -> dict[str, str]:
+    """Keys that other keys leave without effect, each with the reason."""
+    reasons = {}
+    if has_critic:
+        reasons["sampler.baseline"] = f"critic={choices['critic']} is the baseline"
+    if config["init_from"] and not searches:
+        reasons |= {f"policy.{key}": f"init_from={config['init_from']} decides it" for key in DECIDED}
+    if config["init_from"] is None:
+        reasons["init_checkpoint"] = "init_from is not set"
+    if config["eval"]["every"] is None:
+        reasons["eval.episodes"] = "eval.every is not set"
+    return reasons
 
 
 def _unused_by_a_search(config: Mapping[str, Any], choices: Choices) -> dict[str, str]:

@@ -59,7 +59,7 @@ class Critic(Protocol):
 
     @property
     def advantage_memory(self) -> float:
-        """Weight of the advantages' variance so far when a batch with little of it is told by it; 0 tells none."""
+        """Weight of the advantages' running variance. A batch with less variance makes a smaller step; 0: none does."""
         ...
 
     @property

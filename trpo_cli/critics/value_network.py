@@ -99,9 +99,7 @@ class CriticSettings:
 
     gae_lambda: float  # λ of the advantages: 1 sums all rewards that follow, 0 looks one step ahead
     least_advantage: float  # advantages that vary less, relative to the rewards, are errors of V: no step of the policy
-    advantage_memory: (
-        float  # weight of the running variance of the advantages; less varied ones make smaller steps; 0: no
-    )
+    advantage_memory: float  # weight of the advantages' running variance; a batch with less makes a smaller step; 0: no
     steps: int  # Gauss-Newton steps per batch
     cg_iterations: int  # conjugate gradient iterations per step
     damping: float  # added to the diagonal while solving for a step

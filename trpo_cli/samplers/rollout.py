@@ -64,6 +64,15 @@ class PolicyActor:
         return None if self.greedy or self.theta.dim() > 1 else self.policy.acting(self.theta)
 
 
+def solved(success: NDArray[np.float64], key: str) -> dict[str, float]:
+    """The fraction of solved episodes under ``key``, of those of which it is told; nothing if it is told of none.
+
+    success: ``[n]`` 1 if an episode counts as solved, 0 if not, NaN if it is not told
+    """
+    told = success[~np.isnan(success)]
+    return {key: float(told.mean())} if told.size else {}
+
+
 @dataclass(frozen=True)
 class Rollout:
     """What n lanes did. Packed arrays have one row per decision (M of them), ordered by time, then lane."""

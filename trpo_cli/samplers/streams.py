@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trpo_cli.parallel.group import Group
 from trpo_cli.samplers.episodes import RETURNS, TRAINING, Purposes, Stats, policy_noise
 from trpo_cli.samplers.randomness import Draw
-from trpo_cli.samplers.rollout import PolicyActor, observe, require_finite
+from trpo_cli.samplers.rollout import PolicyActor, observe, require_finite, solved
 from trpo_cli.sims.base import SavedState, Simulator, Task, from_saved, to_saved
 
 RECENT = 100  # the statistics are those of so many episodes that ended last
@@ -169,6 +169,5 @@ def stream_stats(stretch: Stretch, after: Streams, step_limit: int, group: Group
         "collect/terminated_fraction": float(terminated.mean()),
         "collect/sim_steps": int(n_steps),
     }
-    if (told := success[~np.isnan(success)]).size:
-        stats["collect/success_fraction"] = float(told.mean())
+    stats |= solved(success, "collect/success_fraction")
     return stats | ({RETURNS: tuple(sorted(returns.tolist()))} if known else {})

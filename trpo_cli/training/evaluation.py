@@ -12,7 +12,7 @@ from trpo_cli.policies.base import Policy
 from trpo_cli.samplers.episodes import Purposes, run_episodes
 from trpo_cli.samplers.input_range import Stop, never
 from trpo_cli.samplers.randomness import Draw
-from trpo_cli.samplers.rollout import PolicyActor
+from trpo_cli.samplers.rollout import PolicyActor, solved
 from trpo_cli.sims.base import Task
 from trpo_cli.training.algorithms import Row
 from trpo_cli.training.state import TrainingState
@@ -66,8 +66,7 @@ class GreedyEvaluation:
         returns = np.asarray(group.concatenate(roll.rewards.sum(0)), np.float64)
         assert roll.success is not None
         success = np.asarray(group.concatenate(roll.success), np.float64)
-        told = success[~np.isnan(success)]
-        return ({"eval/success_fraction": float(told.mean())} if told.size else {}) | {
+        return solved(success, "eval/success_fraction") | {
             "eval/return": float(returns.mean()),
             "eval/return_std": float(returns.std()),
             "eval/score": float(returns.mean()) / self.task.step_limit,

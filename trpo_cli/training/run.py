@@ -171,7 +171,8 @@ def _lead(plan: Plan, group: Group, log: RunLog, asked: Asked) -> int:
             state = _begin(plan, asked) if saved is None else TrainingState.from_dict(saved)
     if done is not None and finished:
         group.from_leader(Refused(0))
-        print(f"{plan.directory} is finished ({done['iterations']} iterations): {_final(plan, log)}.")
+        final = final_words(_rows(log, LAST), plan.shows_score)
+        print(f"{plan.directory} is finished ({done['iterations']} iterations): {final}.")
         if plan.evaluate is not None and log.earlier_setting("eval") != plan.config["eval"]:
             print("eval.every and eval.episodes apply to the iterations that follow if it is made longer.")
         print(_what_next(plan, done["iterations"], done["sim_steps_total"], done.get("stopped_at")))
@@ -220,8 +221,10 @@ def _finish(plan: Plan, state: TrainingState, log: RunLog, score: float | None) 
         | ({} if stop_at is None else {"stopped_at": state.score})
     )
     _print_messages(log)
-    print(f"Finished: {plan.directory}, {_final(plan, log)}, after {state.time_s:.0f} s of training.")
-    if told := _never_updated(log):
+    rows = _rows(log, sys.maxsize)
+    final = final_words(rows, plan.shows_score)
+    print(f"Finished: {plan.directory}, {final}, after {state.time_s:.0f} s of training.")
+    if told := _never_updated(rows):
         print(told)
     if stop_at is not None and state.score is not None and state.score >= stop_at:
         what = "an evaluation" if plan.evaluate else "a batch"
@@ -243,15 +246,14 @@ def _begin(plan: Plan, asked: Asked) -> TrainingState:
     return state if plan.start is None else plan.start.replaces(state)
 
 
-def _final(plan: Plan, log: RunLog) -> str:
+def _rows(log: RunLog, n: int) -> list[Row]:
+    """The last ``n`` rows of the run."""
     with disk_errors(log.directory):
-        return final_words(last_rows(log.directory, LAST), plan.shows_score)
+        return last_rows(log.directory, n)
 
 
-def _never_updated(log: RunLog) -> str:
+def _never_updated(rows: Sequence[Row]) -> str:
     """A sentence about a run in which no update was ever taken; nothing about any other."""
-    with disk_errors(log.directory):
-        rows = last_rows(log.directory, sys.maxsize)
     if any(row.get("update/accepted", True) for row in rows):
         return ""
     reason = rows[-1].get("update/reason")

@@ -16,16 +16,8 @@ DECIDED = ("initial_std", "output_norm", "hidden_norm", "input_clip")
 FREE = {
     "policy": (*DECIDED, "input_scale"),
     "critic": (
-        *(
-            "gae_lambda",
-            "least_advantage",
-            "advantage_memory",
-            "steps",
-            "cg_iterations",
-            "damping",
-            "target_memory",
-            "max_states",
-        ),
+        *("gae_lambda", "least_advantage", "advantage_memory", "target_memory"),
+        *("steps", "cg_iterations", "damping", "max_states"),
         *("epochs", "minibatch", "learning_rate"),
     ),
 }
